@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small operations that know nothing of SAM 2."""
+
+from __future__ import annotations
+
+from .batched_mlp import BatchedMLP
+from .deform_conv import ModulatedDeformConv2d, modulated_deform_conv2d
+from .rep_conv import RepConv2d
+from .tracing import is_tracing_or_exporting
+
+__all__ = ["BatchedMLP", "ModulatedDeformConv2d", "RepConv2d", "is_tracing_or_exporting", "modulated_deform_conv2d"]

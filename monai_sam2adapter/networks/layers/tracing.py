@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the model runs to be recorded rather than to be computed."""
+
+from __future__ import annotations
+
+import torch
+
+__all__ = ["is_tracing_or_exporting"]
+
+
+def is_tracing_or_exporting() -> bool:
+    """
+    Whether a forward pass is being recorded by ``torch.jit.trace``, ``torch.onnx.export`` or ``torch.export``.
+
+    A recorded pass must not branch on the sizes of its example input, else the exported file serves that size only.
+    """
+    return torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export()
