@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SAM 2's Hiera block with slots for adapters and with window attention that needs no padding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from monai.utils import look_up_option
+from sam2.modeling.backbones.hieradet import MultiScaleBlock, do_pool
+from sam2.modeling.backbones.utils import window_partition, window_unpartition
+from torch import nn
+
+from ..layers import is_tracing_or_exporting
+
+__all__ = ["HieraBlock"]
+
+SLOTS = ("block", "mlp")
+
+
+class HieraBlock(nn.Module):
+    """
+    A transformer block of SAM 2's trunk that takes over the layers of sam2's own block, names unchanged.
+
+    It adds two places for adapters, both empty at first. With ``n = norm2(x)``:
+
+    - ``"block"``, in front of the block: ``block(x + adapter(x))``,
+    - ``"mlp"``, beside the MLP on its normalized input: ``x + mlp(n) + adapter(n)``.
+
+    sam2 pads the token map with zeros to whole windows, and the pad tokens attend. All pad tokens of a window have the
+    same key and value (the bias of ``qkv``), so one extra key and value whose logit is raised by the logarithm of their
+    number gives the same softmax. The block attends over the real tokens and that one token, which saves the projection
+    and the attention of all others. Since the windows at the border then have shapes that depend on the image size,
+    tracing and export take sam2's padded path; ``pad_windows`` takes it always.
+
+    Source: ``sam2/modeling/backbones/hieradet.py`` (Apache-2.0); differs in the two points above.
+
+    Args:
+        block: sam2's block, whose layers are taken over, not copied.
+        pad_windows: whether to pad the token map as sam2 does. Defaults to False.
+    """
+
+    def __init__(self, block: MultiScaleBlock, pad_windows: bool = False) -> None:
+        super().__init__()
+        self.dim, self.dim_out = block.dim, block.dim_out
+        self.window_size, self.q_stride = block.window_size, block.q_stride
+        self.pad_windows = pad_windows
+        self.norm1, self.attn, self.norm2, self.mlp = block.norm1, block.attn, block.norm2, block.mlp
+        self.pool, self.drop_path = block.pool, block.drop_path
+        if self.dim != self.dim_out:
+            self.proj = block.proj
+        self.adapters = nn.ModuleDict()
+        self._slot_of: dict[str, str] = {}
+
+    def add_adapter(self, name: str, slot: str, adapter: nn.Module) -> None:
+        """
+        Put an adapter into a slot.
+
+        Args:
+            name: under which its parameters are kept: ``adapters.<name>.``.
+            slot: "block" or "mlp".
+            adapter: maps ``(B, H, W, C)`` to the same shape, ``C`` as :meth:`slot_channels` says.
+
+        Raises:
+            ValueError: when the slot is unknown, or the block has an adapter of this name.
+        """
+        look_up_option(slot, SLOTS)
+        if name in self.adapters:
+            raise ValueError(f"the block has an adapter {name!r} already; remove it first or choose another name.")
+        self.adapters[name] = adapter
+        self._slot_of[name] = slot
+
+    def remove_adapters(self) -> int:
+        """Take all adapters out and return their number."""
+        count = len(self.adapters)
+        self.adapters.clear()
+        self._slot_of.clear()
+        return count
+
+    def slot_channels(self, slot: str) -> int:
+        """Channels ``C`` that an adapter in ``slot`` gets and returns."""
+        return {"block": self.dim, "mlp": self.dim_out}[look_up_option(slot, SLOTS)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            x: tokens, ``(B, H, W, C)``; ``H`` and ``W`` even where the block halves the map.
+
+        Returns:
+            tokens, ``(B, H / s, W / s, C_out)`` with ``s`` = 2 where the block halves the map, else 1.
+        """
+        for adapter in self._adapters_in("block"):
+            x = x + adapter(x)
+        normalized = self.norm1(x)
+        shortcut = x if self.dim == self.dim_out else do_pool(self.proj(normalized), self.pool)
+        x = shortcut + self.drop_path(self._attend(normalized))
+        normalized = self.norm2(x)
+        x = x + self.drop_path(self.mlp(normalized))
+        for adapter in self._adapters_in("mlp"):
+            x = x + adapter(normalized)
+        return x
+
+    def _adapters_in(self, slot: str) -> Iterator[nn.Module]:
+        return (adapter for name, adapter in self.adapters.items() if self._slot_of[name] == slot)
+
+    def _attend(self, x: torch.Tensor) -> torch.Tensor:
+        if self.window_size == 0:
+            return self.attn(x)
+        if self.pad_windows or is_tracing_or_exporting():
+            return self._attend_padded(x)
+        if x.shape[1] % self.window_size == 0 and x.shape[2] % self.window_size == 0:
+            return self._attend_padded(x)  # there is nothing to pad
+        return self._attend_unpadded(x)
+
+    def _attend_padded(self, x: torch.Tensor) -> torch.Tensor:
+        """sam2's way: partition into whole windows, attend in each, undo the partition and cut off the padding."""
+        height, width = x.shape[1:3]
+        stride = self.q_stride[0] if self.q_stride else 1
+        windows, (padded_height, padded_width) = window_partition(x, self.window_size)
+        return window_unpartition(
+            self.attn(windows),
+            self.window_size // stride,
+            (padded_height // stride, padded_width // stride),
+            (height // stride, width // stride),
+        )
+
+    def _attend_unpadded(self, x: torch.Tensor) -> torch.Tensor:
+        """Attend in the whole windows, and in the smaller ones that the right and the lower border cut off."""
+        qkv = self.attn.qkv(x)
+        rows = []
+        for top, bottom in self._bands(x.shape[1]):
+            row = [self._attend_in_windows(qkv[:, top:bottom, a:b]) for a, b in self._bands(x.shape[2])]
+            rows.append(torch.cat(row, dim=2))
+        return self.attn.proj(torch.cat(rows, dim=1))
+
+    def _bands(self, size: int) -> list[tuple[int, int]]:
+        """Cut one axis into the part that whole windows cover and the rest, leaving out what is empty."""
+        covered = size - size % self.window_size
+        return [band for band in ((0, covered), (covered, size)) if band[0] < band[1]]
+
+    def _attend_in_windows(self, qkv: torch.Tensor) -> torch.Tensor:
+        """Attend in windows of one shape: ``(B, H, W, 3 C)`` to ``(B, H / s, W / s, C)``."""
+        batch, height, width, _ = qkv.shape
+        win_h, win_w = min(height, self.window_size), min(width, self.window_size)
+        rows, columns, tokens = height // win_h, width // win_w, win_h * win_w
+        windows = qkv.reshape(batch, rows, win_h, columns, win_w, -1).transpose(2, 3)
+        windows = windows.reshape(batch * rows * columns, tokens, 3, self.attn.num_heads, -1)
+        q, k, v = windows.permute(2, 0, 3, 1, 4)  # each (windows, heads, tokens, channels per head)
+        if self.q_stride:
+            q = self._pool_queries(q, win_h, win_w)
+            win_h, win_w = win_h // self.q_stride[0], win_w // self.q_stride[1]
+        k, v, bias = self._append_pad_token(k, v)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        out = out.transpose(1, 2).reshape(batch, rows, columns, win_h, win_w, -1).transpose(2, 3)
+        return out.reshape(batch, rows * win_h, columns * win_w, -1)
+
+    def _pool_queries(self, q: torch.Tensor, win_h: int, win_w: int) -> torch.Tensor:
+        """Max-pool the queries of each window, which keeps windows apart since their sides are even."""
+        windows, heads = q.shape[:2]
+        q = q.transpose(1, 2).reshape(windows, win_h, win_w, -1)
+        return do_pool(q, self.pool).reshape(windows, -1, heads, self.dim_out // heads).transpose(1, 2)
+
+    def _append_pad_token(
+        self, k: torch.Tensor, v: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Add the one key and value that stand for all pad tokens of a window, and the bias that counts them."""
+        windows, heads, tokens, channels = k.shape
+        pads = self.window_size**2 - tokens
+        if pads == 0:
+            return k, v, None
+        pad_kv = self.attn.qkv.bias.to(k.dtype).reshape(3, 1, heads, 1, channels).expand(-1, windows, -1, -1, -1)
+        bias = k.new_zeros(tokens + 1)
+        bias[-1] = math.log(pads)
+        return torch.cat((k, pad_kv[1]), dim=2), torch.cat((v, pad_kv[2]), dim=2), bias.expand(1, 1, 1, -1)
