@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Putting adapters into a network and taking them out again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..blocks import HieraBlock
+from .base import Adapter, AdapterConfig
+from .registry import get_adapter_class
+
+__all__ = ["InjectionReport", "NoMatchingModuleError", "inject_adapters", "remove_adapters"]
+
+logger = logging.getLogger(__name__)
+
+
+class NoMatchingModuleError(ValueError):
+    """An adapter method found no place in the network."""
+
+
+@dataclass(frozen=True)
+class InjectionReport:
+    """
+    What an injection adapted.
+
+    Args:
+        adapter: name of the method.
+        slot: the slot that was filled.
+        modules: names of the adapted blocks in the network.
+        num_parameters: parameters that the adapters have together.
+    """
+
+    adapter: str
+    slot: str
+    modules: tuple[str, ...]
+    num_parameters: int
+
+    def __str__(self) -> str:
+        return (
+            f"adapter {self.adapter!r} in slot {self.slot!r} of {len(self.modules)} blocks, "
+            f"{self.num_parameters:,} parameters: {', '.join(self.modules)}"
+        )
+
+
+def inject_adapters(
+    model: nn.Module, adapter: str, config: AdapterConfig | Mapping[str, Any] | None = None
+) -> InjectionReport:
+    """
+    Put one adapter of a registered method into every block of a network, or into those that the settings name.
+
+    Nothing is changed when an error is raised. Adapters are created on the device and in the dtype of their block.
+
+    Args:
+        model: a network with :class:`~monai_sam2adapter.networks.blocks.HieraBlock` modules.
+        adapter: name of the method.
+        config: its settings, as an object or a dictionary. Defaults to the method's own.
+
+    Returns:
+        what was adapted.
+
+    Raises:
+        ValueError: when the method or a setting is unknown, or a block has an adapter of this name.
+        NoMatchingModuleError: when the network has no block to adapt.
+    """
+    # Prepare.
+    adapter_class = get_adapter_class(adapter)
+    settings = _resolve_config(adapter_class, config)
+    # Match.
+    matched = _match_blocks(model, settings.blocks)
+    # Check.
+    taken = [name for name, block in matched.items() if adapter in block.adapters]
+    if taken:
+        raise ValueError(f"{', '.join(taken)} have an adapter {adapter!r} already; call remove_adapters first.")
+    # Apply.
+    created = []
+    for block in matched.values():
+        reference = next(block.parameters())
+        module = adapter_class(block.slot_channels(adapter_class.slot), settings).to(reference.device, reference.dtype)
+        block.add_adapter(adapter, adapter_class.slot, module.train(block.training))
+        created.append(module)
+    count = sum(parameter.numel() for module in created for parameter in module.parameters())
+    report = InjectionReport(adapter, adapter_class.slot, tuple(matched), count)
+    logger.info(str(report))
+    return report
+
+
+def remove_adapters(model: nn.Module) -> int:
+    """
+    Take all adapters out, which gives back the exact network before the injection.
+
+    Returns:
+        the number of removed adapters.
+    """
+    return sum(module.remove_adapters() for module in model.modules() if isinstance(module, HieraBlock))
+
+
+def _resolve_config(adapter_class: type[Adapter], config: AdapterConfig | Mapping[str, Any] | None) -> AdapterConfig:
+    if isinstance(config, AdapterConfig):
+        if not isinstance(config, adapter_class.config_class):
+            raise ValueError(
+                f"{adapter_class.__name__} takes a {adapter_class.config_class.__name__}, "
+                f"got a {type(config).__name__}."
+            )
+        return config
+    return adapter_class.config_class.from_dict(dict(config or {}))
+
+
+def _match_blocks(model: nn.Module, indices: tuple[int, ...] | None) -> dict[str, HieraBlock]:
+    blocks = [(name, module) for name, module in model.named_modules() if isinstance(module, HieraBlock)]
+    if not blocks:
+        raise NoMatchingModuleError(
+            f"{type(model).__name__} has no HieraBlock to adapt; inject into a network of this package, "
+            "such as PromptFreeSAM2 or its image_encoder."
+        )
+    if indices is None:
+        return dict(blocks)
+    outside = [index for index in indices if not -len(blocks) <= index < len(blocks)]
+    if outside:
+        raise ValueError(f"blocks {outside} do not exist: the trunk has {len(blocks)} blocks, counted from 0.")
+    if not indices:
+        raise NoMatchingModuleError("the setting 'blocks' is empty; name at least one block, or leave it out for all.")
+    return dict(blocks[index] for index in sorted({index % len(blocks) for index in indices}))
