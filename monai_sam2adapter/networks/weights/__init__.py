@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SAM 2's official weights: catalog, download and loading; and files with the trained part of a net only."""
+
+from __future__ import annotations
+
+from .adapter_file import load_adapter, save_adapter
+from .base_weights import prepare_base_weights
+from .catalog import SAM2_CATALOG, CatalogEntry
+from .download import default_weights_directory, download_sam2_checkpoint, sha256_of_file
+from .errors import CheckpointError, CheckpointFormatError, CheckpointMismatchError, UnsafeCheckpointError
+from .loading import SAM2LoadReport, load_sam2_checkpoint
+from .network_weights import load_network_weights
+from .sam2_net import SAM2Net
+
+__all__ = [
+    "SAM2_CATALOG",
+    "CatalogEntry",
+    "CheckpointError",
+    "CheckpointFormatError",
+    "CheckpointMismatchError",
+    "SAM2LoadReport",
+    "SAM2Net",
+    "UnsafeCheckpointError",
+    "default_weights_directory",
+    "download_sam2_checkpoint",
+    "load_adapter",
+    "load_network_weights",
+    "load_sam2_checkpoint",
+    "prepare_base_weights",
+    "save_adapter",
+    "sha256_of_file",
+]

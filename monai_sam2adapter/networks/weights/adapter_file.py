@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small files with the trained part of a net only, which name the SAM 2 weights that they go with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..._version import __version__
+from .errors import CheckpointFormatError, CheckpointMismatchError
+from .sam2_net import SAM2Net
+
+__all__ = ["load_adapter", "save_adapter"]
+
+_FORMAT_KEY, _FORMAT_VERSION = "monai_sam2adapter_format", 1
+# settings of training, which change no tensor's name, shape or meaning
+_TRAINING_SETTINGS = ("freeze",)
+_LISTED = 5  # differences written out in a message
+
+
+def save_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
+    """
+    Write everything of a net that is not SAM 2's, parameters and buffers, to a safetensors file.
+
+    The file's header holds the net's class and configuration, and the name and checksum of the SAM 2 weights that the
+    adapter was trained on. The file appears under its name only when it is whole.
+
+    Args:
+        net: net whose SAM 2 weights are frozen.
+        path: file to write, usually ``*.safetensors``. An existing one is replaced.
+
+    Raises:
+        ValueError: when SAM 2's own weights are trained too, which this file would lose.
+        FileNotFoundError: when the folder of ``path`` does not exist.
+    """
+    path = Path(path)
+    _check_frozen(net)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to; create it first.")
+    state = net.state_dict()
+    tensors = {name: state[name].detach().cpu().contiguous() for name in net.added_state_names()}
+    metadata = {
+        _FORMAT_KEY: str(_FORMAT_VERSION),
+        "package_version": __version__,
+        "net": type(net).__name__,
+        "config": json.dumps(dict(net.config)),
+        "base": net.base_checkpoint or "random",
+        "base_sha256": _base_checksum(net),
+    }
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, unfinished, metadata)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
+    """
+    Load what :func:`save_adapter` wrote into a net of the same configuration on the same SAM 2 weights.
+
+    All checks come first: after an error the net is as it was.
+
+    Args:
+        net: net to load into, changed in place. Its SAM 2 weights must be loaded already.
+        path: file to read.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        CheckpointFormatError: when the file is damaged, no adapter file, or of a newer format.
+        CheckpointMismatchError: when class, configuration, SAM 2 weights, tensor names or shapes differ.
+    """
+    path = Path(path)
+    metadata, tensors = _read(path)
+    _check_config(net, metadata, path)
+    _check_base(net, metadata, path)
+    _check_tensors(net, tensors, path)
+    net.load_state_dict(tensors, strict=False)
+
+
+def _base_checksum(net: SAM2Net) -> str:
+    """SHA-256 over the SAM 2 tensors of a net, the same on every device."""
+    digest = hashlib.sha256()
+    state = net.state_dict()
+    for name in sorted(net.sam2_state_names()):
+        tensor = state[name].detach().cpu()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        # reshape brings any memory layout into one order; as bytes, since numpy has no bfloat16
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_frozen(net: SAM2Net) -> None:
+    base = net.sam2_state_names()
+    trained = sorted(name for name, parameter in net.named_parameters() if name in base and parameter.requires_grad)
+    if trained or not net.config["freeze"]:
+        raise ValueError(
+            f"SAM 2's own weights are trained in this net (adapter {net.config['adapter']!r}, frozen parts "
+            f"{list(net.config['freeze'])}), and an adapter file does not hold them. "
+            f"Save the whole net with torch.save(net.state_dict(), path)."
+        )
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no adapter file {path}.")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except SafetensorError as error:
+        raise CheckpointFormatError(
+            f"{path} is no adapter file, or damaged ({error}). Expected a safetensors file written by save_adapter; "
+            f"SAM 2's own files go to load_sam2_checkpoint."
+        ) from error
+    version = metadata.get(_FORMAT_KEY)
+    if version is None:
+        raise CheckpointFormatError(
+            f"{path} is a safetensors file but no adapter file: its header lacks {_FORMAT_KEY!r}. "
+            f"Expected a file written by save_adapter."
+        )
+    if version != str(_FORMAT_VERSION):
+        raise CheckpointFormatError(
+            f"{path} has format {version}, written by monai_sam2adapter {metadata.get('package_version')}; version "
+            f"{__version__} reads format {_FORMAT_VERSION}. Install the version that wrote it, or a later one."
+        )
+    return metadata, tensors
+
+
+def _check_config(net: SAM2Net, metadata: Mapping[str, str], path: Path) -> None:
+    # through JSON, which makes lists of tuples
+    of_net: dict[str, Any] = {"net": type(net).__name__, **json.loads(json.dumps(dict(net.config)))}
+    of_file: dict[str, Any] = {"net": metadata["net"], **json.loads(metadata["config"])}
+    differing = [
+        f"{key} is {of_file.get(key)!r} in the file and {of_net.get(key)!r} in the net"
+        for key in sorted(of_net.keys() | of_file.keys())
+        if key not in _TRAINING_SETTINGS and of_file.get(key) != of_net.get(key)
+    ]
+    if differing:
+        raise CheckpointMismatchError(
+            f"{path} was trained in another configuration: {'; '.join(differing)}. Build the net as the file's was."
+        )
+
+
+def _check_base(net: SAM2Net, metadata: Mapping[str, str], path: Path) -> None:
+    sha256 = _base_checksum(net)
+    if sha256 != metadata["base_sha256"]:
+        raise CheckpointMismatchError(
+            f"{path} was trained on other SAM 2 weights: on {metadata['base']!r} (checksum "
+            f"{metadata['base_sha256'][:12]}...), the net has {net.base_checkpoint or 'random'!r} ({sha256[:12]}...). "
+            f"Load the file's base into the net first, in its original precision."
+        )
+
+
+def _check_tensors(net: SAM2Net, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    state, names = net.state_dict(), net.added_state_names()
+    wrong = [f"{name} is missing in the file" for name in sorted(names - tensors.keys())]
+    wrong += [f"{name} is not in the net" for name in sorted(tensors.keys() - names)]
+    wrong += [
+        f"{name} is {tuple(tensors[name].shape)} in the file and {tuple(state[name].shape)} in the net"
+        for name in sorted(names & tensors.keys())
+        if tensors[name].shape != state[name].shape
+    ]
+    if wrong:
+        rest = f" and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
+        raise CheckpointMismatchError(
+            f"{path} does not fit the net: {'; '.join(wrong[:_LISTED])}{rest}. "
+            f"Files are loaded before a net is fused by reparameterize_model, and made from nets that are not fused."
+        )

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading the weights of SAM 2 into a net, strictly and with a report."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .catalog import SAM2_CATALOG
+from .download import download_sam2_checkpoint, sha256_of_file
+from .errors import CheckpointMismatchError
+from .reading import enumerate_some, guess_variant, read_checkpoint
+from .sam2_net import SAM2Net
+
+__all__ = ["SAM2LoadReport", "load_sam2_checkpoint"]
+
+logger = logging.getLogger(__name__)
+
+# in SAM 2.1 files only
+_SAM21_MARK = "no_obj_embed_spatial"
+
+# the mask token and hyper-network of SAM 2's single-mask output, the same in all variants; they start our class heads
+_MASK_TOKENS = "sam_mask_decoder.mask_tokens.weight"
+_HYPERNETWORK = "sam_mask_decoder.output_hypernetworks_mlps.0.layers"
+_HEAD_WEIGHTS = {f"{_HYPERNETWORK}.{i}.weight": (width, 256) for i, width in enumerate((256, 256, 32))}
+_HEAD_BIASES = {f"{_HYPERNETWORK}.{i}.bias": (width,) for i, width in enumerate((256, 256, 32))}
+
+
+@dataclass(frozen=True)
+class SAM2LoadReport:
+    """
+    What a checkpoint held and what became of it.
+
+    Args:
+        path: the file.
+        sha256: checksum of the file.
+        variant: ``tiny``, ``small``, ``base_plus`` or ``large`` as read from the tensors' shapes, None when unknown.
+        sam_version: ``2`` or ``2.1`` as read from the tensors' names.
+        loaded: names of the tensors copied into the net.
+        initialized: names of the tensors that the net's head was started from.
+        unused: names of the tensors that the net has no use for, such as SAM 2's memory for videos.
+    """
+
+    path: Path
+    sha256: str
+    variant: str | None
+    sam_version: str
+    loaded: tuple[str, ...]
+    initialized: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    @property
+    def official_name(self) -> str | None:
+        """The catalog's name of the file, None when its checksum is not that of an official one."""
+        return next((name for name, entry in SAM2_CATALOG.items() if entry.sha256 == self.sha256), None)
+
+    def __str__(self) -> str:
+        official = f"the official {self.official_name}" if self.official_name else "not an official file"
+        groups = Counter(".".join(name.split(".")[:2]) for name in self.unused)
+        unused = ", ".join(f"{group} {count}" for group, count in groups.most_common())
+        return "\n".join(
+            (
+                f"SAM {self.sam_version} checkpoint, variant {self.variant or 'unknown'}: {self.path}",
+                f"  SHA-256      {self.sha256} ({official})",
+                f"  loaded       {len(self.loaded)} tensors",
+                f"  initialized  the head, from {len(self.initialized)} tensors",
+                f"  unused       {len(self.unused)} tensors" + (f" ({unused})" if unused else ""),
+            )
+        )
+
+
+def load_sam2_checkpoint(
+    net: SAM2Net, checkpoint: str | os.PathLike[str], directory: str | os.PathLike[str] | None = None
+) -> SAM2LoadReport:
+    """
+    Load SAM 2's weights into a net, start its head from them, and name the file in ``net.base_checkpoint``.
+
+    All checks come first: after an error the net is as it was. Files of SAM 2 and SAM 2.1 serve, wrapped in
+    ``{"model": ...}`` or ``{"state_dict": ...}``, bare, and with the ``module.`` prefix of a distributed run.
+
+    Args:
+        net: net to load into, changed in place.
+        checkpoint: path of a file, or a name in ``SAM2_CATALOG`` such as ``sam2.1_hiera_tiny``, which is downloaded
+            unless it is in ``directory`` already.
+        directory: folder for files named by the catalog. Defaults to PyTorch's folder of downloaded weights.
+
+    Returns:
+        which tensors were loaded, used to start the head, and left.
+
+    Raises:
+        FileNotFoundError: when ``checkpoint`` is neither a file nor a name in the catalog.
+        RuntimeError: when a file named by the catalog cannot be downloaded or has a wrong checksum.
+        UnsafeCheckpointError: when the file holds more than tensors and plain containers.
+        CheckpointFormatError: when the file is truncated, damaged, or no checkpoint.
+        CheckpointMismatchError: when the file is of another variant, or tensors are missing or of another shape.
+    """
+    path = _resolve(checkpoint, directory)
+    tensors = read_checkpoint(path)
+    own = net.state_dict()
+    used = sorted(net.sam2_state_names())
+    init_head = getattr(net, "init_head", None)
+    head: dict[str, tuple[int, ...]] = {}
+    if init_head is not None:
+        head = {_MASK_TOKENS: (4, 256), **_HEAD_WEIGHTS, **_HEAD_BIASES}
+    _check_variant(tensors, own, path)
+    _check_tensors(tensors, {name: tuple(own[name].shape) for name in used} | head, path)
+
+    net.load_state_dict({name: tensors[name] for name in used}, strict=False)
+    if init_head is not None:
+        init_head(tensors[_MASK_TOKENS][0], [tensors[k] for k in _HEAD_WEIGHTS], [tensors[k] for k in _HEAD_BIASES])
+    net.base_checkpoint = path.stem
+    report = SAM2LoadReport(
+        path=path,
+        sha256=sha256_of_file(path),
+        variant=guess_variant(tensors),
+        sam_version="2.1" if _SAM21_MARK in tensors else "2",
+        loaded=tuple(used),
+        initialized=tuple(head),
+        unused=tuple(sorted(tensors.keys() - set(used) - head.keys())),
+    )
+    logger.info(str(report))
+    return report
+
+
+def _resolve(checkpoint: str | os.PathLike[str], directory: str | os.PathLike[str] | None) -> Path:
+    if checkpoint in SAM2_CATALOG:
+        return download_sam2_checkpoint(str(checkpoint), directory)
+    path = Path(checkpoint).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no file {path}, and it is no name in the catalog either. "
+            f"Pass the path of a SAM 2 checkpoint, or one of the names {', '.join(SAM2_CATALOG)}."
+        )
+    return path
+
+
+def _check_variant(tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], path: Path) -> None:
+    of_file, of_net = guess_variant(tensors), guess_variant(own)
+    if of_file and of_net and of_file != of_net:
+        raise CheckpointMismatchError(
+            f"{path} is of SAM 2's variant {of_file}, the net is {of_net}. "
+            f"Build the net with variant='{of_file}', or load a file of variant {of_net}."
+        )
+
+
+def _check_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    missing = [name for name in expected if name not in tensors]
+    if missing:
+        raise CheckpointMismatchError(
+            f"{path} lacks {len(missing)} of the {len(expected)} tensors that the net takes from SAM 2: "
+            f"{enumerate_some(missing)}. Load an official SAM 2 or SAM 2.1 file."
+        )
+    # a quantized file has the right shapes, and numbers that mean something else
+    wrong = [
+        f"{name} is {tuple(tensors[name].shape)} {tensors[name].dtype}, expected {shape} of floating point"
+        for name, shape in expected.items()
+        if tuple(tensors[name].shape) != shape or not tensors[name].is_floating_point()
+    ]
+    if wrong:
+        raise CheckpointMismatchError(
+            f"{path} does not fit the net in {len(wrong)} tensors: {enumerate_some(wrong)}. "
+            f"Load an official SAM 2 or SAM 2.1 file."
+        )
