@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Show what the network predicts while it is validated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor, decollate_batch
+from PIL import Image
+
+from .atomic_file import atomic_path
+from .case_names import get_case_names
+from .overlay import draw_case, draw_overlay
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+__all__ = ["OverlayImageHandler"]
+
+
+class OverlayImageHandler:
+    """
+    Draw image, truth and prediction of the first cases of an evaluation, for TensorBoard and as PNG files.
+
+    Volumes are shown by :py:func:`monai_sam2adapter.handlers.draw_case`; two-dimensional images as MONAI's readers
+    give them, first axis to the right. Where there is no label, as in inference, its panel is left out. Only the first
+    of several processes draws, its own cases.
+
+    Args:
+        class_names: names of the classes 1, 2, ... (no background) for the legend.
+        summary_writer: TensorBoard writer, tag ``overlay/<case>``, step is the epoch. Share one writer with the other
+            handlers: TensorBoard follows only the newest of several event files in a folder. Defaults to None.
+        output_dir: folder for ``<case>.png``, overwritten at each evaluation; made when missing. Defaults to None.
+        max_cases: how many cases to draw. Defaults to 4.
+        image_key: key of the image in the engine's output, ``(C, X, Y[, Z])``. Defaults to "image".
+        pred_key: key of the prediction: one channel of class numbers, or a channel for each class (one-hot or logits).
+            Defaults to "pred".
+        label_key: key of the truth, like the prediction. Defaults to "label".
+        slice_axis: spatial axis that is cut into slices. Defaults to -1.
+
+    Raises:
+        ValueError: when there is neither a writer nor a folder, or ``max_cases`` is not positive.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        summary_writer: SummaryWriter | None = None,
+        output_dir: str | os.PathLike[str] | None = None,
+        max_cases: int = 4,
+        image_key: str = "image",
+        pred_key: str = "pred",
+        label_key: str = "label",
+        slice_axis: int = -1,
+    ) -> None:
+        if summary_writer is None and output_dir is None:
+            raise ValueError("OverlayImageHandler needs a summary_writer, an output_dir or both to send pictures to.")
+        if max_cases < 1:
+            raise ValueError(f"max_cases must be at least 1, got {max_cases}; leave the handler out to draw none.")
+        self.class_names = list(class_names)
+        self.summary_writer = summary_writer
+        self.output_dir = None if output_dir is None else Path(output_dir)
+        self.max_cases = max_cases
+        self.image_key = image_key
+        self.pred_key = pred_key
+        self.label_key = label_key
+        self.slice_axis = slice_axis
+        self._n_drawn = 0
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: a ``monai.engines.SupervisedEvaluator``.
+        """
+        if idist.get_rank() != 0:
+            return
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._draw)
+
+    def _start(self, engine: Engine) -> None:
+        self._n_drawn = 0
+
+    def _draw(self, engine: Engine) -> None:
+        output = engine.state.output
+        cases: Any = decollate_batch(output) if isinstance(output, Mapping) else output
+        names = get_case_names(engine.state.batch, self.image_key, first_index=self._n_drawn)
+        for name, case in zip(names, cases, strict=True):
+            if self._n_drawn < self.max_cases:
+                self._send(name, self._picture(case), engine.state.epoch)
+                self._n_drawn += 1
+
+    def _picture(self, case: Mapping[str, Any]) -> np.ndarray:
+        image = case[self.image_key]
+        prediction = _to_classes(case[self.pred_key])
+        label = None if case.get(self.label_key) is None else _to_classes(case[self.label_key])
+        pixels = _to_numpy(image)
+        if pixels.ndim == 4:  # (C, X, Y, Z)
+            affine = image.affine.cpu().numpy() if isinstance(image, MetaTensor) else None
+            return draw_case(pixels[0], prediction, label, affine, self.class_names, self.slice_axis)
+        plane = pixels.T if len(pixels) == 3 else pixels[0].T  # (C, X, Y) -> (Y, X, 3) or (Y, X)
+        return draw_overlay(plane, prediction.T, None if label is None else label.T, self.class_names)
+
+    def _send(self, name: str, picture: np.ndarray, epoch: int) -> None:
+        if self.summary_writer is not None:
+            self.summary_writer.add_image(f"overlay/{name}", picture, epoch, dataformats="HWC")
+        if self.output_dir is not None:
+            with atomic_path(self.output_dir / f"{name}.png") as temporary:
+                Image.fromarray(picture).save(temporary, format="PNG")
+
+
+def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    plain = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+    return plain.detach().float().cpu().numpy()
+
+
+def _to_classes(channels: torch.Tensor) -> np.ndarray:
+    """Class numbers, ``(*spatial)``, from one channel that holds them or one channel for each class."""
+    return _to_numpy(channels[0] if len(channels) == 1 else channels.argmax(dim=0))

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints of a training run that survive being killed, and resuming from them."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.engines import Evaluator, Trainer
+from monai.utils import is_scalar
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from .atomic_file import atomic_path
+
+__all__ = ["TrainingCheckpoint"]
+
+logger = logging.getLogger(__name__)
+
+_LAST = "last.pt"
+_BEST = "model.pt"
+_FORMAT = 1
+
+
+class TrainingCheckpoint:
+    """
+    Save the state of a training run after every epoch and its best network, and resume from them.
+
+    - ``last.pt``, after every epoch: network, optimizer, learning rate schedule, gradient scaler, epoch, best metric
+      and its epoch. With ``resume`` all of it is restored, so that the run goes on as if it had not stopped. Random
+      number generators are not in it: shuffling and augmentation differ from those of an uninterrupted run.
+    - ``model.pt``, whenever the evaluator's key metric improves: the flat state dictionary of the network on the CPU,
+      as MONAI's bundles keep it. A key metric of NaN is never better.
+
+    Both are written as a whole or not at all, load with ``weights_only=True``, and never hold NaN or infinite weights:
+    the run stops with an error instead. ``monai.handlers.CheckpointSaver`` writes in place and forgets the best metric
+    when a run is resumed.
+
+    A run may be resumed with another number of epochs or another learning rate. The learning rate then takes the value
+    that the new schedule has at this epoch, as if the run had followed it from the start.
+
+    It refers to the trainer, so it cannot be one of the trainer's handlers in a bundle (a circular reference). Build it
+    beside them and call :py:meth:`attach` last, as in ``"run": ["$@checkpoint.attach()", "$@train#trainer.run()"]``: it
+    has to come after the handlers that step the schedule and run the validation. Only the first of several processes
+    writes, all of them load.
+
+    Args:
+        output_dir: folder of the two files; made when missing.
+        network: network in training, also inside ``DistributedDataParallel``.
+        optimizer: its optimizer.
+        lr_scheduler: schedule of the learning rate.
+        trainer: trainer of the network.
+        evaluator: evaluator that the trainer runs, with a key metric that is one number. Its ``metric_cmp_fn`` says
+            what is better (by default larger).
+        resume: whether to go on from ``last.pt``. Defaults to False.
+        overwrite: whether a new run may replace the files of an earlier one. Defaults to False.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        lr_scheduler: LRScheduler,
+        trainer: Trainer,
+        evaluator: Evaluator,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.network: torch.nn.Module = network.module if isinstance(network, DistributedDataParallel) else network
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.trainer = trainer
+        self.evaluator = evaluator
+        self.resume = resume
+        self.overwrite = overwrite
+        self.best_metric: float | None = None
+        self.best_metric_epoch = -1
+        self._scaler_state: dict[str, Any] = {}
+
+    @staticmethod
+    def check_output_dir(output_dir: str | os.PathLike[str], resume: bool = False, overwrite: bool = False) -> None:
+        """
+        Refuse a folder that does not fit what is asked; cheap, so that a bundle can call it before it loads any data.
+
+        Args:
+            output_dir: folder of the checkpoints.
+            resume: whether the run is to go on from ``last.pt``. Defaults to False.
+            overwrite: whether the files of an earlier run may be replaced. Defaults to False.
+
+        Raises:
+            FileNotFoundError: when there is nothing to resume.
+            ValueError: when a new run would overwrite another one, or both are asked for.
+        """
+        if resume and overwrite:
+            raise ValueError("resume and overwrite exclude each other: go on with the earlier run, or replace it.")
+        last = Path(output_dir) / _LAST
+        if resume and not last.is_file():
+            raise FileNotFoundError(
+                f"nothing to resume: there is no {last}. Give the output_dir of an earlier run, or leave out resume."
+            )
+        found = [name for name in (_LAST, _BEST) if (Path(output_dir) / name).exists()]
+        if found and not resume and not overwrite:
+            raise ValueError(
+                f"{output_dir} holds {' and '.join(found)} of an earlier run. Go on with that run (--resume true), "
+                "write elsewhere (--output_dir), or replace it (--overwrite true)."
+            )
+
+    def attach(self) -> None:
+        """
+        Check the folder, restore the earlier run when resuming, and start to listen to trainer and evaluator.
+
+        Raises:
+            FileNotFoundError: when there is nothing to resume.
+            ValueError: when a new run would overwrite another one; when ``last.pt`` cannot be read, belongs to another
+                network or optimizer, or to a run that is finished; when the evaluator has no key metric.
+        """
+        if self.evaluator.state.key_metric_name is None:
+            raise ValueError("the best network is chosen by a key metric: give the evaluator a key_val_metric.")
+        self.check_output_dir(self.output_dir, self.resume, self.overwrite)
+        if self.resume:
+            self._restore()
+        self.trainer.add_event_handler(Events.STARTED, self._restore_scaler)
+        self.trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_last)
+        self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._save_best)
+
+    def _save_last(self, trainer: Trainer) -> None:
+        content = {
+            "format": _FORMAT,
+            "network": self._network_state(),
+            "optimizer": _to_plain(self.optimizer.state_dict()),
+            "lr_scheduler": _to_plain(self.lr_scheduler.state_dict()),
+            "scaler": {} if trainer.scaler is None else _to_plain(trainer.scaler.state_dict()),
+            "epoch": trainer.state.epoch,
+            "iteration": trainer.state.iteration,
+            "max_epochs": trainer.state.max_epochs,
+            "epoch_length": trainer.state.epoch_length,
+            "best_metric": self.best_metric,
+            "best_metric_epoch": self.best_metric_epoch,
+        }
+        self._write(_LAST, content)
+
+    def _save_best(self, evaluator: Evaluator) -> None:
+        name = evaluator.state.key_metric_name
+        value = evaluator.state.metrics[name]
+        if not is_scalar(value):
+            raise ValueError(f'key metric {name} must be one number, got {value}; use its reduction "mean".')
+        value = float(value)
+        if math.isnan(value):
+            logger.warning("%s is NaN at epoch %d: no best network from it.", name, evaluator.state.epoch)
+        elif self.best_metric is None or evaluator.metric_cmp_fn(value, self.best_metric):
+            self._write(_BEST, self._network_state())
+            self.best_metric, self.best_metric_epoch = value, evaluator.state.epoch
+            logger.info("Best %s so far: %.4f at epoch %d, saved.", name, value, evaluator.state.epoch)
+        self._publish_best()
+
+    def _publish_best(self) -> None:
+        """Correct the evaluator's own record, which takes a leading NaN for the best and knows nothing of resuming."""
+        self.evaluator.state.best_metric = -1 if self.best_metric is None else self.best_metric
+        self.evaluator.state.best_metric_epoch = self.best_metric_epoch
+
+    def _network_state(self) -> dict[str, torch.Tensor]:
+        state: dict[str, torch.Tensor] = _to_plain(self.network.state_dict())
+        broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+        if broken:
+            raise RuntimeError(
+                f"training stopped at epoch {self.trainer.state.epoch}: {len(broken)} tensors of the network hold NaN "
+                f"or infinite values ({', '.join(broken[:3])}, ...); earlier checkpoints in {self.output_dir} are "
+                "kept. Resume with a smaller learning rate or full precision (amp false)."
+            )
+        return state
+
+    def _write(self, filename: str, content: Mapping[str, Any]) -> None:
+        if idist.get_rank() != 0:
+            return
+        with atomic_path(self.output_dir / filename) as temporary:
+            torch.save(content, temporary)
+
+    def _restore(self) -> None:
+        path = self.output_dir / _LAST
+        saved = _read(path)
+        max_epochs = self.trainer.state.max_epochs
+        if saved["epoch"] >= max_epochs:
+            raise ValueError(
+                f"the run in {self.output_dir} is finished: {saved['epoch']} of {max_epochs} epochs are done. To train "
+                f"longer, resume with more than {saved['epoch']} epochs (--epochs)."
+            )
+        self._check_network(saved["network"], path)
+        self._check_optimizer(saved["optimizer"], path)
+
+        self.network.load_state_dict(saved["network"])
+        self._restore_optimizer(saved)
+        self._scaler_state = saved["scaler"]
+
+        state = self.trainer.state
+        state.epoch = saved["epoch"]
+        # whole epochs are done; another batch size makes them as many iterations as it needs
+        state.iteration = saved["iteration"] if state.epoch_length is None else saved["epoch"] * state.epoch_length
+        self.best_metric, self.best_metric_epoch = saved["best_metric"], saved["best_metric_epoch"]
+        if self.best_metric is not None and not (self.output_dir / _BEST).is_file():
+            logger.warning("%s is gone from %s: the next validated network replaces it.", _BEST, self.output_dir)
+            self.best_metric, self.best_metric_epoch = None, -1
+        self._publish_best()
+        now = ", ".join(f"{group['lr']:g}" for group in self.optimizer.param_groups)
+        logger.info("Resumed %s after epoch %d of %d, learning rate %s.", path, state.epoch, max_epochs, now)
+
+    def _check_network(self, saved: Mapping[str, torch.Tensor], path: Path) -> None:
+        own = self.network.state_dict()
+        problems = {
+            "missing in the file": [name for name in own if name not in saved],
+            "unknown to the network": [name for name in saved if name not in own],
+            "of other shape": [name for name in own if name in saved and own[name].shape != saved[name].shape],
+        }
+        found = [f"{len(names)} tensors {what} ({', '.join(names[:3])})" for what, names in problems.items() if names]
+        if found:
+            raise ValueError(
+                f"{path} was saved from another network: {'; '.join(found)}. Resume with the options that the run was "
+                "started with (variant, adapter, channels, ...)."
+            )
+
+    def _check_optimizer(self, saved: Mapping[str, Any], path: Path) -> None:
+        own = self.optimizer.state_dict()["param_groups"]
+        if [len(group["params"]) for group in own] != [len(group["params"]) for group in saved["param_groups"]]:
+            raise ValueError(
+                f"{path} was saved while other parameters were trained. Resume with the options that the run was "
+                "started with (adapter, freeze, ...)."
+            )
+
+    def _restore_optimizer(self, saved: Mapping[str, Any]) -> None:
+        """
+        Load optimizer and schedule; when the schedule's length or start is another one, step the new one to this epoch.
+
+        A loaded schedule keeps its old length: a cosine that has come down to 0 would stay there or rise again.
+        """
+        own: list[dict[str, Any]] = [
+            {key: group[key] for key in ("lr", "initial_lr") if key in group} for group in self.optimizer.param_groups
+        ]
+        self.optimizer.load_state_dict(saved["optimizer"])
+        starts = [group.get("initial_lr") for group in own]
+        saved_starts = [group.get("initial_lr") for group in saved["optimizer"]["param_groups"]]
+        unchanged = saved["max_epochs"] == self.trainer.state.max_epochs and saved_starts == starts
+        if unchanged or isinstance(self.lr_scheduler, ReduceLROnPlateau):  # the latter has no length
+            self.lr_scheduler.load_state_dict(saved["lr_scheduler"])
+            return
+        for group, rates in zip(self.optimizer.param_groups, own, strict=True):
+            group.update(rates)
+        with warnings.catch_warnings():
+            # torch takes it for a mistake that the schedule moves before the optimizer's first step
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
+            for _ in range(saved["lr_scheduler"]["last_epoch"]):
+                self.lr_scheduler.step()
+
+    def _restore_scaler(self, trainer: Trainer) -> None:
+        # the trainer makes its gradient scaler at the start of a run, so this cannot be done earlier
+        if trainer.scaler is not None and trainer.scaler.is_enabled() and self._scaler_state:
+            trainer.scaler.load_state_dict(self._scaler_state)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
+        raise ValueError(f"{path} is no checkpoint, or a damaged one, and cannot be read: {error}") from error
+    if not isinstance(saved, dict) or saved.get("format") != _FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of a training run; give the output_dir of the run to resume.")
+    return saved
+
+
+def _to_plain(value: Any) -> Any:
+    """Turn nested values into CPU tensors, dicts, lists and Python numbers, which ``weights_only=True`` can load."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, Mapping):
+        return {key: _to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_to_plain(item) for item in value)
+    return value.item() if isinstance(value, np.generic) else value
