@@ -3,6 +3,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import ModuleType
+
 from ._version import __version__
 
-__all__ = ["__version__"]
+__all__ = ["__version__", "data", "handlers", "inferers", "metrics", "networks"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a subpackage at its first use, so that the command line's help does not wait for PyTorch."""
+    if name in __all__:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
