@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a data set holds and what is wrong with it; each data set fills the same report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+__all__ = ["DatasetReport", "check_image_and_label", "format_report"]
+
+# the corners of a mask may be this much off those of its image, in sides of the smallest voxel: more than the rounding
+# of a header, less than what can be seen
+_GEOMETRY_TOLERANCE = 0.01
+
+
+@dataclass
+class DatasetReport:
+    """
+    Counts and problems of one data set, as ``check_image_and_label`` collects them.
+
+    Args:
+        name: name of the data set.
+        folder: where it is.
+        class_names: what the labels stand for, from 0 on; no other label is allowed.
+        counts: for every part of the split, how many there are of each thing, such as patients, volumes and slices.
+        shapes: shape of every image that could be read.
+        spacings: voxel spacing of every image that could be read, in mm.
+        voxels: voxels of each class in all masks.
+        volumes_with_class: masks that hold each class.
+        problems: one text for every problem, with the file that it is in.
+    """
+
+    name: str
+    folder: str
+    class_names: tuple[str, ...]
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    spacings: list[tuple[float, ...]] = field(default_factory=list)
+    voxels: np.ndarray = field(init=False)
+    volumes_with_class: np.ndarray = field(init=False)
+    problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.voxels = np.zeros(len(self.class_names), dtype=np.int64)
+        self.volumes_with_class = np.zeros(len(self.class_names), dtype=np.int64)
+
+    def count(self, part: str, **things: int) -> None:
+        """Add to the counts of a part of the split, such as ``count("train", volumes=1, slices=10)``."""
+        row = self.counts.setdefault(part, {})
+        for thing, number in things.items():
+            row[thing] = row.get(thing, 0) + number
+
+
+def check_image_and_label(image: str, label: str, report: DatasetReport) -> tuple[int, ...]:
+    """
+    Read a NIfTI volume and its mask, and write down in the report what they hold and what is wrong with them.
+
+    nibabel reads them and not MONAI's ``LoadImage``, which would turn labels that are not integers into such.
+
+    Args:
+        image: path of the volume; empty when there is none.
+        label: path of the mask; empty when there is none.
+        report: where to write.
+
+    Returns:
+        shape of the volume, empty when it cannot be read.
+    """
+    image_volume = _read(image, report)
+    label_volume = _read(label, report)
+    if image_volume is not None:
+        report.shapes.append(image_volume[0].shape)
+        report.spacings.append(_spacing(image_volume[1]))
+        report.problems += [f"{image}: {problem}" for problem in _image_problems(*image_volume)]
+    if label_volume is not None:
+        report.problems += [f"{label}: {problem}" for problem in _label_problems(label_volume[0], report)]
+    if image_volume is not None and label_volume is not None:
+        report.problems += [f"{label}: {problem}" for problem in _geometry_problems(image_volume, label_volume)]
+    return () if image_volume is None else image_volume[0].shape
+
+
+def format_report(report: DatasetReport) -> str:
+    """
+    Write a report as text for a terminal.
+
+    Args:
+        report: the report.
+
+    Returns:
+        several lines: counts, sizes, spacings, label histogram and problems.
+    """
+    lines = [f"{report.name} in {report.folder}", ""]
+    columns = list(dict.fromkeys(thing for row in report.counts.values() for thing in row))
+    rows = [["", *columns]]
+    rows += [[part, *(str(row.get(thing, 0)) for thing in columns)] for part, row in report.counts.items()]
+    lines += [*_table(rows, text_column=0), ""]
+    if report.shapes:
+        lines.append(f"size     {_range(report.shapes, '{:.0f}')} voxels")
+        lines += [f"spacing  {_range(report.spacings, '{:.4g}')} mm", ""]
+    share = 100 * report.voxels / max(int(report.voxels.sum()), 1)
+    rows = [["label", "class", "voxels", "%", "volumes with it"]]
+    for k, name in enumerate(report.class_names):
+        rows.append([str(k), name, str(report.voxels[k]), f"{share[k]:.2f}", str(report.volumes_with_class[k])])
+    lines += [*_table(rows, text_column=1), ""]
+    if report.problems:
+        lines += [f"{len(report.problems)} problems:", *(f"  {problem}" for problem in report.problems)]
+    else:
+        lines.append("no problems found")
+    return "\n".join(lines)
+
+
+def _read(path: str, report: DatasetReport) -> tuple[np.ndarray, np.ndarray] | None:
+    """Voxels and affine (4, 4); None, and a problem in the report, when there is nothing that can be read."""
+    if not path:
+        return None
+    try:
+        volume = nib.load(path)
+        voxels, affine = np.asanyarray(volume.dataobj), np.asarray(volume.affine)  # type: ignore[attr-defined]
+    # a damaged file makes nibabel, gzip and zlib raise whatever they stumble over, and the check has to go on
+    except Exception as error:
+        report.problems.append(f"{path}: cannot be read ({Path(path).stat().st_size} bytes): {error}")
+        return None
+    if voxels.dtype.kind not in "biuf":
+        report.problems.append(f"{path}: holds {voxels.dtype}, expected one real number a voxel")
+        return None
+    return voxels, affine
+
+
+def _image_problems(voxels: np.ndarray, affine: np.ndarray) -> list[str]:
+    problems = []
+    if voxels.ndim != 3:
+        problems.append(f"has {voxels.ndim} dimensions, shape {voxels.shape}; expected one volume of 3")
+    spacing = _spacing(affine)
+    if not (np.isfinite(spacing).all() and min(spacing) > 0):
+        problems.append(f"has the voxel spacing {_list(spacing)} mm; expected positive numbers")
+    finite = np.isfinite(voxels)
+    if not finite.all():
+        problems.append(f"has {np.isnan(voxels).sum()} NaN and {np.isinf(voxels).sum()} infinite voxels")
+    elif voxels.size == 0 or voxels.min() == voxels.max():
+        problems.append("is empty: all voxels are equal")
+    return problems
+
+
+def _label_problems(labels: np.ndarray, report: DatasetReport) -> list[str]:
+    """Problems of a mask; its voxels go into the histogram of the report."""
+    problems = []
+    expected = f"expected 0 to {len(report.class_names) - 1}"
+    values, counts = np.unique(labels, return_counts=True)
+    integer = np.isfinite(values) & (values == np.round(values))
+    if not integer.all():
+        fractions = f"{counts[~integer].sum()} voxels that are not integers ({_list(values[~integer])})"
+        problems.append(f"has {fractions}; {expected}")
+    allowed = integer & (values >= 0) & (values < len(report.class_names))
+    outside = integer & ~allowed
+    if outside.any():
+        problems.append(f"has {counts[outside].sum()} voxels of other labels ({_list(values[outside])}); {expected}")
+    if not (allowed & (values > 0)).any():
+        problems.append("is empty: no voxel of any class but background")
+    report.voxels[values[allowed].astype(int)] += counts[allowed]
+    report.volumes_with_class[values[allowed].astype(int)] += 1
+    return problems
+
+
+def _geometry_problems(image: tuple[np.ndarray, np.ndarray], label: tuple[np.ndarray, np.ndarray]) -> list[str]:
+    if image[0].shape != label[0].shape:
+        return [f"has the shape {label[0].shape}, its image {image[0].shape}"]
+    if image[0].ndim != 3:
+        return []  # reported with the image
+    corners = np.stack(np.meshgrid(*[(0, side - 1) for side in image[0].shape[:3]]), axis=-1).reshape(-1, 3)
+    difference = nib.affines.apply_affine(image[1], corners) - nib.affines.apply_affine(label[1], corners)
+    distance = np.linalg.norm(difference, axis=-1).max()
+    # written so that NaN is a problem too
+    if not distance <= _GEOMETRY_TOLERANCE * min(_spacing(image[1])):
+        return [
+            f"lies elsewhere than its image: voxels are up to {distance:.3g} mm apart "
+            f"(spacing {_list(_spacing(label[1]))} mm, of the image {_list(_spacing(image[1]))} mm)"
+        ]
+    return []
+
+
+def _spacing(affine: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(side) for side in nib.affines.voxel_sizes(affine))
+
+
+def _list(values: Sequence[float] | np.ndarray, limit: int = 5) -> str:
+    return ", ".join(f"{value:.4g}" for value in values[:limit]) + (", ..." if len(values) > limit else "")
+
+
+def _range(rows: Sequence[tuple[float, ...]], form: str) -> str:
+    """Range of every axis of (N, axes) numbers; rows with another number of axes than the most are left out."""
+    axes = max(len(row) for row in rows)
+    columns = list(zip(*[row for row in rows if len(row) == axes], strict=True))
+    ends = [(form.format(min(column)), form.format(max(column))) for column in columns]
+    return " x ".join(low if low == high else f"{low}-{high}" for low, high in ends)
+
+
+def _table(rows: Sequence[Sequence[str]], text_column: int) -> list[str]:
+    """Rows with aligned columns: one of text, to the left, the others of numbers, to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        cells[text_column] = row[text_column].ljust(widths[text_column])
+        lines.append("  ".join(cells))
+    return lines

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slices of cached volumes: which, whose memory, how random, how often a volume is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, MetaTensor
+from monai.transforms import (
+    Compose,
+    EnsureChannelFirstd,
+    LoadImaged,
+    RandFlipd,
+    RandGaussianNoised,
+    Resized,
+    Transform,
+)
+from monai.utils import set_determinism
+
+from monai_sam2adapter.data import VolumeSliceDataset, acdc_datalist
+
+SHAPES = [(1, 6, 5, 4), (1, 8, 7, 3), (1, 5, 9, 2)]
+
+
+class MakeVolume(Transform):
+    """Volumes of different shape and affine, whose voxels tell volume, row, column and slice; counts how often."""
+
+    def __init__(self) -> None:
+        self.made: Counter[int] = Counter()
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        number = item["number"]
+        self.made[number] += 1
+        shape = SHAPES[number]
+        image = torch.arange(float(np.prod(shape))).reshape(shape) + 1000 * number
+        affine = torch.diag(torch.tensor([1.0 + number, 2.0, 3.0, 1.0]))
+        return {
+            **item,
+            "image": MetaTensor(image, affine=affine, meta={f"only_{number}": number}),
+            "label": (image.numpy() % 4).astype(np.uint8),
+            "notes": {"of": "the volume"},
+        }
+
+
+class ZeroInPlace(Transform):
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        item["image"].zero_()
+        item["label"].zero_()
+        return item
+
+
+def make(transform: Any = None, make_volume: MakeVolume | None = None, **kwargs: Any) -> VolumeSliceDataset:
+    data = [{"number": number, "case": f"case{number}"} for number in range(len(SHAPES))]
+    return VolumeSliceDataset(data, make_volume or MakeVolume(), transform, progress=False, **kwargs)
+
+
+@pytest.mark.parametrize("axis", [-1, 3, 2, -3])
+def test_items_are_the_slices_of_all_volumes_in_order(axis: int) -> None:
+    dataset = make(slice_axis=axis)
+    volumes = [MakeVolume()({"number": number}) for number in range(len(SHAPES))]
+    expected = [(number, k) for number, shape in enumerate(SHAPES) for k in range(shape[axis])]
+    assert len(dataset) == len(expected)
+    for item, (number, k) in zip(dataset, expected, strict=True):
+        assert (item["number"], item["case"], item["slice_index"]) == (number, f"case{number}", k)
+        for key in ("image", "label"):
+            torch.testing.assert_close(
+                item[key], torch.as_tensor(volumes[number][key]).as_subclass(torch.Tensor).select(axis, k)
+            )
+    assert dataset[-1]["slice_index"] == expected[-1][1]
+
+
+def test_items_hold_only_what_belongs_to_a_slice() -> None:
+    item = make()[0]
+    assert set(item) == {"slice_index", "number", "case", "image", "label"}
+    assert type(item["image"]) is type(item["label"]) is torch.Tensor
+    assert item["label"].dtype == torch.uint8
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_a_transform_that_writes_in_place_does_not_change_the_cache(axis: int) -> None:
+    dataset = make(ZeroInPlace(), slice_axis=axis)
+    for item in dataset:
+        assert not item["image"].any()
+    untouched = make(slice_axis=axis)
+    dataset.transform = untouched.transform
+    for item, expected in zip(dataset, untouched, strict=True):
+        torch.testing.assert_close(item["image"], expected["image"])
+        torch.testing.assert_close(item["label"], expected["label"])
+        assert item["image"].is_contiguous()
+
+
+def test_a_slice_of_a_volume_with_one_slice_is_a_copy_too() -> None:
+    volume = torch.ones(1, 4, 4, 1)
+    dataset = VolumeSliceDataset([{"image": volume}], Compose([]), progress=False)
+    dataset[0]["image"].zero_()
+    assert volume.all()
+
+
+@pytest.mark.parametrize(
+    ("cache_rate", "made_before", "made_after"),
+    [
+        pytest.param(1.0, [1, 1, 1], [1, 1, 1], id="all-cached"),
+        pytest.param(0.4, [1, 1, 1], [1, 1 + 3, 1 + 2], id="one-cached"),
+        pytest.param(0.0, [1, 1, 1], [1 + 4, 1 + 3, 1 + 2], id="none-cached"),
+    ],
+)
+def test_volumes_are_read_once_for_the_cache_or_the_count(
+    cache_rate: float, made_before: list[int], made_after: list[int]
+) -> None:
+    make_volume = MakeVolume()
+    dataset = make(make_volume=make_volume, cache_rate=cache_rate)
+    assert [make_volume.made[number] for number in range(3)] == made_before
+    images = [item["image"] for item in dataset]
+    assert [make_volume.made[number] for number in range(3)] == made_after
+    for image, expected in zip(images, make(), strict=True):
+        torch.testing.assert_close(image, expected["image"])
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_shuffled_epoch_visits_every_slice_once_and_collates(num_workers: int) -> None:
+    dataset = make([Resized(["image", "label"], (8, 8), mode=["bilinear", "nearest"]), RandFlipd(["image"], prob=0.5)])
+    loader = DataLoader(dataset, batch_size=4, shuffle=True, num_workers=num_workers)
+    seen: list[tuple[int, int]] = []
+    mixed = False
+    for batch in loader:
+        assert batch["image"].shape[1:] == batch["label"].shape[1:] == (1, 8, 8)
+        seen += list(zip(batch["number"].tolist(), batch["slice_index"].tolist(), strict=True))
+        mixed |= len(set(batch["number"].tolist())) > 1
+    assert mixed
+    assert seen != sorted(seen)
+    assert sorted(seen) == [(number, k) for number, shape in enumerate(SHAPES) for k in range(shape[-1])]
+
+
+def epochs(seed: int, num_workers: int) -> list[torch.Tensor]:
+    set_determinism(seed)
+    try:
+        dataset = make([Resized(["image", "label"], (8, 8)), RandGaussianNoised(["image"], prob=1.0)])
+        loader = DataLoader(dataset, batch_size=3, shuffle=True, num_workers=num_workers)
+        return [torch.cat([batch["image"].as_tensor() for batch in loader]) for _ in range(2)]
+    finally:
+        set_determinism(None)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_same_seed_gives_the_same_random_slices(num_workers: int) -> None:
+    first, second, other = epochs(7, num_workers), epochs(7, num_workers), epochs(8, num_workers)
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first[0], other[0])
+
+
+def test_data_is_the_list_that_was_given_and_python_slices_make_subsets() -> None:
+    data = [{"number": 0}, {"number": 2}]
+    dataset = VolumeSliceDataset(data, MakeVolume(), progress=False)
+    assert dataset.data is data
+    assert [item["number"] for item in dataset[3:5]] == [0, 2]
+
+
+def test_nifti_files_of_different_size_train_in_one_batch(phantom_dir: Path) -> None:
+    data = [item for part in ("train", "val") for item in acdc_datalist(phantom_dir, part)]
+    keys = ["image", "label"]
+    dataset = VolumeSliceDataset(
+        data,
+        Compose([LoadImaged(keys), EnsureChannelFirstd(keys)]),
+        Resized(keys, (64, 64), mode=["bilinear", "nearest"]),
+        num_workers=2,
+        progress=False,
+    )
+    batch = next(iter(DataLoader(dataset, batch_size=len(dataset))))
+    assert batch["image"].shape == batch["label"].shape == (len(dataset), 1, 64, 64)
+    assert set(batch["label"].unique().tolist()) == {0, 1, 2, 3}
+    assert set(batch["patient"]) == {"patient001", "patient015"}
+
+
+def constant(**arrays: Any) -> Transform:
+    class Constant(Transform):
+        def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+            return arrays
+
+    return Constant()
+
+
+@pytest.mark.parametrize(
+    ("data", "volume_transform", "kwargs", "message"),
+    [
+        pytest.param([], constant(), {}, "got no volume", id="no-data"),
+        pytest.param([{}], constant(a="b"), {}, r"volume 0 .* has no array after volume_transform", id="no-array"),
+        pytest.param(
+            [{}], constant(a=torch.ones(4, 5, 6)), {}, r"\(4, 5, 6\).*expected \(C, H, W, D\)", id="no-channel"
+        ),
+        pytest.param(
+            [{}],
+            constant(a=torch.ones(1, 5, 6, 7), b=torch.ones(1, 5, 6, 8)),
+            {},
+            r"differ along the axis -1: .*\(1, 5, 6, 7\).*\(1, 5, 6, 8\)",
+            id="other-count",
+        ),
+        pytest.param([{}], constant(), {"slice_axis": 0}, "slice_axis 0 is not a spatial axis", id="channel-axis"),
+        pytest.param(
+            [{}], [RandFlipd("a")], {}, "must be deterministic.*holds RandFlipd; move them to transform", id="random"
+        ),
+        pytest.param(
+            [{}], Compose([Compose([RandFlipd("a")])]), {}, "must be deterministic.*RandFlipd", id="random-nested"
+        ),
+    ],
+)
+def test_what_cannot_be_sliced_is_an_error(
+    data: Sequence[Any], volume_transform: Any, kwargs: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        VolumeSliceDataset(data, volume_transform, progress=False, **kwargs)
