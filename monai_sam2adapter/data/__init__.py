@@ -8,6 +8,7 @@ from .cardiac_phantom import CardiacPhantom
 from .check import DatasetReport, check_image_and_label, format_report
 from .check_acdc import check_acdc
 from .phantoms import write_acdc_phantom
+from .sitk_reader import SimpleITKReader
 from .slice_dataset import VolumeSliceDataset
 from .split import SPLIT_PARTS, packaged_split_file, read_split
 from .volumes import VOLUME_EXTENSIONS, find_volumes
@@ -18,6 +19,7 @@ __all__ = [
     "VOLUME_EXTENSIONS",
     "CardiacPhantom",
     "DatasetReport",
+    "SimpleITKReader",
     "VolumeSliceDataset",
     "acdc_datalist",
     "acdc_layout_problems",

@@ -102,7 +102,7 @@ def _check_file(path: Path) -> Path:
 
 
 def _extension(path: Path) -> str:
-    return next((extension for extension in VOLUME_EXTENSIONS if path.name.endswith(extension)), "")
+    return next((extension for extension in VOLUME_EXTENSIONS if path.name.lower().endswith(extension)), "")
 
 
 def _unique_cases(paths: Sequence[Path], names: Sequence[str]) -> list[str]:
