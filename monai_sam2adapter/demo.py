@@ -15,8 +15,9 @@ from .data import write_acdc_phantom
 __all__ = ["run_demo"]
 
 # SAM 2's weights are a download that needs the user, so the demo trains a small network from scratch, on small images.
-_TRAINING = {"learning_rate": 0.0005, "epochs": 30, "num_workers": 0}
-_NETWORK = {"variant": "tiny", "adapter": "full", "image_size": 96, "batch_size": 8}
+# Fixed positions learn sooner from scratch than PEG, which starts at zero.
+_TRAINING = {"learning_rate": 0.001, "epochs": 24, "val_interval": 2, "num_workers": 0}
+_NETWORK = {"variant": "tiny", "adapter": "full", "positional_encoding": "sam2", "image_size": 96, "batch_size": 8}
 
 
 def run_demo(bundle_root: str | os.PathLike[str], output_dir: str | os.PathLike[str]) -> None:
