@@ -36,7 +36,7 @@ def reparameterize_model(model: nn.Module, inplace: bool = False) -> nn.Module:
         RuntimeError: when the network, or a layer to fuse, is in training mode. Nothing is fused then.
     """
     fusible = [module for module in model.modules() if _reparameterize_of(module) is not None]
-    if model.training or any(module.training for module in fusible):
+    if model.training or any(part.training for module in fusible for part in module.modules()):
         raise RuntimeError(f"{type(model).__name__} is in training mode; call .eval() before fusing it for inference.")
     model = model if inplace else copy.deepcopy(model)
     for module in list(model.modules()):

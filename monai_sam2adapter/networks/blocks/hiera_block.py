@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from monai.utils import look_up_option
 from sam2.modeling.backbones.hieradet import MultiScaleBlock, do_pool
-from sam2.modeling.backbones.utils import window_partition, window_unpartition
 from torch import nn
 
 from ..layers import is_tracing_or_exporting
@@ -111,20 +110,30 @@ class HieraBlock(nn.Module):
         if self.pad_windows or is_tracing_or_exporting():
             return self._attend_padded(x)
         if x.shape[1] % self.window_size == 0 and x.shape[2] % self.window_size == 0:
-            return self._attend_padded(x)  # there is nothing to pad
+            return self._attend_in_whole_windows(x)
         return self._attend_unpadded(x)
 
     def _attend_padded(self, x: torch.Tensor) -> torch.Tensor:
-        """sam2's way: partition into whole windows, attend in each, undo the partition and cut off the padding."""
+        """sam2's way: pad to whole windows, attend in each, cut off the padding."""
         height, width = x.shape[1:3]
         stride = self.q_stride[0] if self.q_stride else 1
-        windows, (padded_height, padded_width) = window_partition(x, self.window_size)
-        return window_unpartition(
-            self.attn(windows),
-            self.window_size // stride,
-            (padded_height // stride, padded_width // stride),
-            (height // stride, width // stride),
-        )
+        # sam2 asks first whether there is anything to pad or to cut; a recorded pass would keep the answer.
+        # (In ONNX the division of a negative number rounds up, so all numbers are kept positive.)
+        size = self.window_size
+        rows, columns = ((side + size - 1) // size * size for side in (height, width))
+        x = F.pad(x, (0, 0, 0, columns - width, 0, rows - height))
+        return self._attend_in_whole_windows(x).narrow(1, 0, height // stride).narrow(2, 0, width // stride)
+
+    def _attend_in_whole_windows(self, x: torch.Tensor) -> torch.Tensor:
+        """Partition into windows, attend in each and undo the partition; whole windows cover the map."""
+        batch, height, width, channels = x.shape
+        size = self.window_size
+        rows, columns = height // size, width // size
+        windows = x.reshape(batch, rows, size, columns, size, channels).transpose(2, 3)
+        out = self.attn(windows.reshape(-1, size, size, channels))
+        size = size // self.q_stride[0] if self.q_stride else size
+        out = out.reshape(batch, rows, columns, size, size, -1).transpose(2, 3)
+        return out.reshape(batch, rows * size, columns * size, -1)
 
     def _attend_unpadded(self, x: torch.Tensor) -> torch.Tensor:
         """Attend in the whole windows, and in the smaller ones that the right and the lower border cut off."""

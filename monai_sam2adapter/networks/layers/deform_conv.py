@@ -10,7 +10,7 @@ from torch import nn
 
 from .tracing import is_tracing_or_exporting
 
-__all__ = ["ModulatedDeformConv2d", "modulated_deform_conv2d"]
+__all__ = ["ModulatedDeformConv2d", "default_implementation", "modulated_deform_conv2d"]
 
 IMPLEMENTATIONS = ("auto", "torchvision", "grid_sample")
 
@@ -31,7 +31,8 @@ def modulated_deform_conv2d(
     mask.
 
     Positions outside of ``x`` read zero, and between the border pixels and the outside the value fades to zero, in both
-    implementations. All tensors share one floating dtype; float32 or float64 is needed for exact positions.
+    implementations. All tensors share one floating dtype; float32 or float64 is needed for exact positions, so autocast
+    is off inside.
 
     Source: Zhu et al., "Deformable ConvNets v2", arXiv:1811.11168, section 3.2. Argument layout as in
     ``torchvision.ops.deform_conv2d`` with one offset group and one weight group.
@@ -57,6 +58,11 @@ def modulated_deform_conv2d(
         ImportError: when "torchvision" is asked for and cannot be imported.
     """
     look_up_option(implementation, IMPLEMENTATIONS)
+    if torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return modulated_deform_conv2d(
+                x, offset, mask, weight, bias, stride, padding, dilation, implementation=implementation
+            )
     _check_shapes(x, offset, mask, weight, stride, padding, dilation)
     if implementation == "auto":
         implementation = default_implementation(x.device)

@@ -97,7 +97,7 @@ class RepConv2d(nn.Module):
         """
         if self.fused:
             return
-        if self.training:
+        if any(module.training for module in self.modules()):
             raise RuntimeError("RepConv2d can be fused in eval mode only; call .eval() on the network first.")
         kernels, biases = zip(*self._branch_kernels(), strict=True)
         reference = self.branch_kxk.conv.weight

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from sam2.modeling.position_encoding import PositionEmbeddingRandom
 from torch import nn
@@ -33,4 +35,8 @@ class EmptyPromptEncoder(nn.Module):
 
     def dense_positions(self, features: torch.Tensor) -> torch.Tensor:
         """The position encoding of an image embedding ``(B, C, H, W)``, ``(1, C, H, W)``."""
-        return self.pe_layer(features.shape[-2:]).to(features.dtype).unsqueeze(0)
+        # In float32 as sam2's own layer, which fails where a half-precision network has cast its matrix.
+        matrix = self.pe_layer.positional_encoding_gaussian_matrix.float()
+        y, x = (2 * (torch.arange(side, device=matrix.device) + 0.5) / side - 1 for side in features.shape[-2:])
+        angles = 2 * math.pi * torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1) @ matrix  # (H, W, C / 2)
+        return torch.cat((angles.sin(), angles.cos()), dim=-1).permute(2, 0, 1).to(features.dtype).unsqueeze(0)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..blocks import HieraBlock, PositionalEncodingGenerator
+from ..layers import is_tracing_or_exporting
 from .sam2_config import sam2_encoder_config
 
 __all__ = ["POSITIONAL_ENCODINGS", "HieraTrunk"]
@@ -93,14 +94,15 @@ class HieraTrunk(Hiera):
         return outputs
 
     def _run_block(self, block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):
+        # Not asked of self.training: a frozen trunk is in eval mode while its adapters train.
+        if not (self.activation_checkpointing and torch.is_grad_enabled()):
             return block(x)
         contexts = lambda: (nullcontext(), _frozen_statistics(block))  # noqa: E731
         return checkpoint(block, x, use_reentrant=False, context_fn=contexts)
 
     @staticmethod
     def _check_size(x: torch.Tensor) -> None:
-        if torch.jit.is_tracing():  # sizes are tensors there, and a check would be frozen into the trace
+        if is_tracing_or_exporting():  # a check of the example's size would be frozen into the record
             return
         height, width = x.shape[-2:]
         # The stride-4 map must hold whole windows of 8 tokens, as sam2's position embedding asks.
@@ -124,11 +126,15 @@ def _init_as_hiera(trunk: nn.Module) -> None:
 @contextmanager
 def _frozen_statistics(block: nn.Module) -> Iterator[Any]:
     """Keep BatchNorm's running statistics as they are, since recomputing a block would count its batch twice."""
-    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
-    for norm in norms:
-        norm.track_running_stats = False
+    kept: list[tuple[Any, Any, Any]] = [
+        (module, module.momentum, module.num_batches_tracked)
+        for module in block.modules()
+        if module.training and getattr(module, "track_running_stats", False)
+    ]
+    for norm, _, count in kept:
+        norm.momentum, norm.num_batches_tracked = 0.0, count.clone()
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in kept:
+            norm.momentum, norm.num_batches_tracked = momentum, count

@@ -54,4 +54,6 @@ class SAM2ImageEncoder(ImageEncoder):
             three maps, shallow to deep, ``(B, 256, H / strides[i], W / strides[i])``.
         """
         features, _ = self.neck(self.trunk(sample))
+        if not torch.is_autocast_enabled(sample.device.type):
+            features = [feature.to(sample.dtype) for feature in features]  # the neck sums in float32 in any network
         return features[: -self.scalp]

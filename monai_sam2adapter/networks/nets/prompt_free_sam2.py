@@ -13,6 +13,7 @@ from torch import nn
 
 from ..adapters import Adapter, AdapterConfig, adapter_names, inject_adapters
 from ..blocks import PositionalEncodingGenerator
+from ..layers import is_tracing_or_exporting
 from ..weights import load_sam2_checkpoint
 from .empty_prompt_encoder import EmptyPromptEncoder
 from .hiera import POSITIONAL_ENCODINGS
@@ -85,6 +86,8 @@ class PromptFreeSAM2(nn.Module):
         look_up_option(positional_encoding, POSITIONAL_ENCODINGS)
         if in_channels < 1:
             raise ValueError(f"in_channels must be at least 1, got {in_channels}.")
+        if adapter in ("none", "full") and adapter_config is not None:
+            raise ValueError(f"adapter {adapter!r} has no settings; leave adapter_config out.")
         self.variant, self.adapter = variant, adapter
         self.in_channels, self.out_channels = in_channels, out_channels
         self.frozen_parts = _resolve_freeze(adapter, freeze)
@@ -106,8 +109,6 @@ class PromptFreeSAM2(nn.Module):
         if adapter not in ("none", "full"):
             inject_adapters(self.image_encoder, adapter, adapter_config)
             self.adapter_config = next(module.config for module in self.modules() if isinstance(module, Adapter))
-        elif adapter_config is not None:
-            raise ValueError(f"adapter {adapter!r} has no settings; leave adapter_config out.")
         self.train(self.training)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -123,7 +124,7 @@ class PromptFreeSAM2(nn.Module):
         """
         self._check_input(x)
         height, width = x.shape[-2:]
-        x = F.pad(x, (0, -width % SIZE_DIVISOR, 0, -height % SIZE_DIVISOR))
+        x = F.pad(x, (0, _round_up(width) - width, 0, _round_up(height) - height))
         features = self.image_encoder(self._to_three_channels(x))
         embedding = features[-1] + self.no_mem_embed.permute(0, 2, 1).unsqueeze(-1)
         embedding = embedding + self.sam_prompt_encoder.dense_embedding()
@@ -181,13 +182,13 @@ class PromptFreeSAM2(nn.Module):
     def _added_modules(self) -> list[tuple[str, nn.Module]]:
         """Everything that SAM 2 does not have, decided by type and place, never by a part of a name."""
         head = (self.sam_mask_decoder.class_tokens, self.sam_mask_decoder.class_hypernetworks)
-        return [
-            (name, module)
-            for name, module in self.named_modules()
-            if isinstance(module, Adapter | PositionalEncodingGenerator)
-            or module in head
-            or module is self.input_projection
-        ]
+        added: list[tuple[str, nn.Module]] = []
+        for name, module in self.named_modules():
+            inside_another = any(name.startswith(f"{outer}.") for outer, _ in added)
+            is_added = isinstance(module, Adapter | PositionalEncodingGenerator)
+            if not inside_another and (is_added or module in head or module is self.input_projection):
+                added.append((name, module))
+        return added
 
     def _parts_of_sam2(self) -> dict[str, list[nn.Module]]:
         return {
@@ -214,7 +215,7 @@ class PromptFreeSAM2(nn.Module):
         return self.sam_prompt_encoder.dense_positions(embedding).expand(embedding.shape[0], -1, -1, -1)
 
     def _check_input(self, x: torch.Tensor) -> None:
-        if torch.jit.is_tracing():  # sizes are tensors there, and a check would be frozen into the trace
+        if is_tracing_or_exporting():  # a check of the example's size would be frozen into the record
             return
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
@@ -238,6 +239,11 @@ def _resolve_freeze(adapter: str, freeze: Sequence[str] | None) -> tuple[str, ..
     if adapter == "full" and freeze:
         raise ValueError(f"adapter 'full' trains all weights, but freeze names {list(freeze)}; take one of the two.")
     return tuple(part for part in FREEZABLE_PARTS if part in freeze)
+
+
+def _round_up(size: int) -> int:
+    """The next multiple of 32, in the form in which torch.export can reason about it."""
+    return (size + SIZE_DIVISOR - 1) // SIZE_DIVISOR * SIZE_DIVISOR
 
 
 def _kind_of(module: nn.Module) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -37,7 +38,8 @@ def sam2_encoder_config(variant: str) -> dict[str, dict[str, Any]]:
     """
     encoder = _read_yaml(_CONFIG_FILES[look_up_option(variant, SAM2_VARIANTS)])["model"]["image_encoder"]
     drop = ("_target_", "position_encoding")
-    return {part: {k: v for k, v in encoder[part].items() if k not in drop} for part in ("trunk", "neck")}
+    config = {part: {k: v for k, v in encoder[part].items() if k not in drop} for part in ("trunk", "neck")}
+    return copy.deepcopy(config)
 
 
 @cache
