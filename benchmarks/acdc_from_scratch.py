@@ -58,7 +58,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dataset_dir", required=True)
     parser.add_argument("--output_dir", default="runs/acdc_from_scratch")
     parser.add_argument("--methods", nargs="+", default=["full", "unet"], choices=["full", "unet", "hp", "lw", "none"])
-    parser.add_argument("--positional_encoding", default="sam2", help="PEG starts at zero and learns later from scratch")
+    parser.add_argument(
+        "--positional_encoding", default="sam2", help="PEG starts at zero and learns later from scratch"
+    )
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--image_size", type=int, default=128)
     parser.add_argument("--batch_size", type=int, default=8)

@@ -20,7 +20,8 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize("code", BLOCKS)
-def test_python_blocks_run(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks_run(code: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "_ADAPTERS", dict(registry._ADAPTERS))
     exec(compile(code, "documentation", "exec"), {"__name__": "documentation"})
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the scripts of this folder share: a header that names the machine, and timing in turn."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+__all__ = ["add_machine_arguments", "machine_header", "medians_in_turn", "ratio_or_dash"]
+
+
+def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``, ``--threads`` and ``--repeats``."""
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of PyTorch on the CPU")
+    parser.add_argument("--repeats", type=int, default=7, help="rounds, of which the median counts (default: 7)")
+
+
+def machine_header(device: torch.device, threads: int) -> str:
+    """Set the number of threads and say what runs where."""
+    torch.set_num_threads(threads)
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "sam2"))
+    lines = [packages, f"Python {platform.python_version()}, {threads} threads on {_cpu_name()}"]
+    if device.type == "cuda":
+        lines.append(torch.cuda.get_device_name(device))
+    return "\n".join(lines)
+
+
+def medians_in_turn(
+    functions: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[str, float | None]:
+    """
+    Median seconds of each function. All run once to warm up, then in turn, so that a slow moment of the machine hits
+    all of them.
+
+    Returns:
+        seconds by name; None for all when the device's memory does not suffice.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    try:
+        for repeat in range(repeats + 1):
+            for name, function in functions.items():
+                start = _now(device)
+                function()
+                if repeat > 0:
+                    seconds[name].append(_now(device) - start)
+    except torch.OutOfMemoryError:
+        return dict.fromkeys(functions)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def ratio_or_dash(theirs: float | None, ours: float | None) -> str:
+    """How many times as fast ours is."""
+    return "-" if theirs is None or ours is None else f"{theirs / ours:.2f}"
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
