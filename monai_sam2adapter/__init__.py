@@ -8,7 +8,7 @@ from types import ModuleType
 
 from ._version import __version__
 
-__all__ = ["__version__", "data", "handlers", "inferers", "metrics", "networks"]
+__all__ = ["__version__", "data", "flags", "handlers", "inferers", "metrics", "networks", "transforms"]
 
 
 def __getattr__(name: str) -> ModuleType:

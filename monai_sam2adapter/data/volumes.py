@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,8 +34,9 @@ def find_volumes(
             to name it); a string that reads as such a list, as on a command line, is one too.
 
     Returns:
-        one dictionary a volume: ``image`` (its path) and ``case``, a name that is unique in the list: the file's name
-        without the extension, with its folders and extension in front and behind where that is needed.
+        one dictionary a volume: ``image`` (its path) and ``case``, a name that is unique in the list and fit for a
+        file: the file's name without the extension, with its folders and extension in front and behind where that is
+        needed; characters other than letters, digits, "_" and "-" become "_".
 
     Raises:
         FileNotFoundError: when a path does not exist.
@@ -82,8 +84,8 @@ def _search(folder: Path) -> list[Path]:
     found = []
     for path in sorted(folder.rglob("*")):
         extension = _extension(path)
-        stem = path.name.removesuffix(extension)
-        if extension and path.is_file() and not stem.startswith(".") and not stem.endswith(_SKIPPED_ENDINGS):
+        stem = _stem(path)
+        if extension and path.is_file() and not stem.startswith(".") and not stem.lower().endswith(_SKIPPED_ENDINGS):
             found.append(path)
     if not found:
         raise ValueError(
@@ -105,14 +107,23 @@ def _extension(path: Path) -> str:
     return next((extension for extension in VOLUME_EXTENSIONS if path.name.lower().endswith(extension)), "")
 
 
+def _stem(path: Path) -> str:
+    return path.name[: len(path.name) - len(_extension(path))]
+
+
+def _as_file_name(text: str) -> str:
+    """Results are named by the case, and what follows a dot would be taken for an extension there."""
+    return re.sub(r"[^\w-]+", "_", text)
+
+
 def _unique_cases(paths: Sequence[Path], names: Sequence[str]) -> list[str]:
     """The given names, and for the others the shortest of three forms that no other volume has."""
     absolute = [path.absolute() for path in paths]
     common = os.path.commonpath([path.parent for path in absolute])
-    relative = [str(path.relative_to(common)).replace(os.sep, "_") for path in absolute]
-    stems = [path.name.removesuffix(_extension(path)) for path in paths]
-    with_folder = [name.removesuffix(_extension(path)) for name, path in zip(relative, paths, strict=True)]
-    cases = [name or stem for name, stem in zip(names, stems, strict=True)]
+    folders = [path.parent.relative_to(common) for path in absolute]
+    with_folder = [_as_file_name(str(folder / _stem(path))) for folder, path in zip(folders, paths, strict=True)]
+    relative = [_as_file_name(str(folder / path.name)) for folder, path in zip(folders, paths, strict=True)]
+    cases = [_as_file_name(name or _stem(path)) for name, path in zip(names, paths, strict=True)]
     for longer in (with_folder, relative):
         counts = Counter(cases)
         cases = [longer[i] if counts[case] > 1 and not names[i] else case for i, case in enumerate(cases)]

@@ -45,6 +45,11 @@ def train(phantom: Path, output_dir: Path, **options: Any) -> None:
     run("training", TRAIN, phantom, **{**defaults, **options})
 
 
+def causes(error: BaseException | None) -> list[str]:
+    """MONAI wraps an error of an expression in one of its own."""
+    return [] if error is None else [str(error), *causes(error.__cause__)]
+
+
 @pytest.fixture(scope="module")
 def trained(phantom: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output_dir = tmp_path_factory.mktemp("models")
@@ -81,8 +86,8 @@ class TestTraining:
     def test_does_not_overwrite_an_earlier_run(self, phantom: Path, trained: Path) -> None:
         before = (trained / "last.pt").stat().st_mtime_ns
         with pytest.raises(RuntimeError) as error:
-            train(phantom, trained)
-        assert "--resume true" in str(error.value.__cause__)
+            train(phantom, trained, overwrite="false", resume="False", amp="false")  # words, as the command line gives
+        assert "--resume True" in str(error.value.__cause__)
         assert (trained / "last.pt").stat().st_mtime_ns == before
 
     def test_without_weights_says_how_to_get_them(self, phantom: Path, tmp_path: Path) -> None:
@@ -119,12 +124,7 @@ class TestTraining:
     ) -> None:
         with pytest.raises(RuntimeError) as error:
             train(phantom, tmp_path / "run", **options)
-        chain: list[str] = []
-        cause: BaseException | None = error.value
-        while cause is not None:
-            chain.append(str(cause))
-            cause = cause.__cause__
-        assert all(name in " ".join(chain) for name in names)
+        assert all(name in " ".join(causes(error.value)) for name in names)
 
 
 class TestEvaluation:
@@ -177,7 +177,21 @@ class TestInference:
         scans = [str(tmp_path / hospital / "scan.nii.gz") for hospital in ("a", "b")]
         options = {"checkpoint_file": str(trained / "model.pt"), "output_dir": str(tmp_path / "out")}
         run("inference", INFERENCE, scans, **{**options, "dataset_dir": scans})
-        assert sorted(p.name for p in (tmp_path / "out").rglob("*_seg.nii.gz")) == ["scan_seg.nii.gz"] * 2
+        assert sorted(p.name for p in (tmp_path / "out").rglob("*_seg.nii.gz")) == [
+            "a_scan_seg.nii.gz",
+            "b_scan_seg.nii.gz",
+        ]
+
+    def test_a_scan_with_nan_is_named_and_not_segmented(self, phantom: Path, trained: Path, tmp_path: Path) -> None:
+        scan = nib.load(next((phantom / "training" / "patient001").glob("*frame01.nii.gz")))
+        voxels = scan.get_fdata(dtype=np.float32)
+        voxels[0, 0, 0] = np.nan
+        nib.save(nib.Nifti1Image(voxels, scan.affine), tmp_path / "broken.nii.gz")
+        options = {"checkpoint_file": str(trained / "model.pt"), "output_dir": str(tmp_path / "out")}
+        with pytest.raises(RuntimeError) as error:
+            run("inference", INFERENCE, tmp_path / "broken.nii.gz", **options)
+        assert "broken.nii.gz has 1 NaN" in " ".join(causes(error.value))
+        assert not list(tmp_path.rglob("*_seg.nii.gz"))
 
 
 class TestCommandLine:

@@ -21,7 +21,7 @@ def touch(folder: Path, *names: str) -> list[Path]:
 @pytest.mark.parametrize("extension", [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd"])
 def test_every_extension_is_taken_as_a_file_and_in_a_folder(tmp_path: Path, extension: str) -> None:
     (path,) = touch(tmp_path, f"scan.v2{extension}")
-    assert find_volumes(path) == find_volumes(tmp_path) == [{"image": str(path), "case": "scan.v2"}]
+    assert find_volumes(path) == find_volumes(tmp_path) == [{"image": str(path), "case": "scan_v2"}]
 
 
 def test_a_folder_is_searched_without_masks_series_and_hidden_files(tmp_path: Path) -> None:
@@ -57,8 +57,8 @@ def test_equal_names_get_their_folder_and_equal_stems_their_extension(tmp_path: 
     assert cases == {
         "one/x.nii.gz": "one_x",
         "two/in/x.nii.gz": "two_in_x",
-        "two/y.mha": "two_y.mha",
-        "two/y.nii": "two_y.nii",
+        "two/y.mha": "two_y_mha",
+        "two/y.nii": "two_y_nii",
         "z.nii": "z",
     }
 

@@ -32,9 +32,14 @@ class AdapterConfig:
     blocks: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("bottleneck_ratio", "scale"):
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int | float):
+                raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}.")
         if not 0 < self.bottleneck_ratio <= 1:
             raise ValueError(f"bottleneck_ratio must be in (0, 1], got {self.bottleneck_ratio}.")
         if self.blocks is not None:
+            if isinstance(self.blocks, int | str):
+                raise ValueError(f"blocks must be a list of block indices, got {self.blocks!r}.")
             object.__setattr__(self, "blocks", tuple(int(block) for block in self.blocks))
 
     def to_dict(self) -> dict[str, Any]:

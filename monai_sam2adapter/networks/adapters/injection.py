@@ -56,7 +56,8 @@ def inject_adapters(
     Nothing is changed when an error is raised. Adapters are created on the device and in the dtype of their block.
 
     Args:
-        model: a network with :class:`~monai_sam2adapter.networks.blocks.HieraBlock` modules.
+        model: a network with :class:`~monai_sam2adapter.networks.blocks.HieraBlock` modules; the adapters get its mode,
+            training or eval.
         adapter: name of the method.
         config: its settings, as an object or a dictionary. Defaults to the method's own.
 
@@ -76,15 +77,14 @@ def inject_adapters(
     taken = [name for name, block in matched.items() if adapter in block.adapters]
     if taken:
         raise ValueError(f"{', '.join(taken)} have an adapter {adapter!r} already; call remove_adapters first.")
-    # Apply.
-    created = []
-    for block in matched.values():
+    # Apply; all adapters exist before the first one is put in, since a user's method may fail on one of the blocks.
+    slot = adapter_class.slot
+    created = [adapter_class(block.slot_channels(slot), settings) for block in matched.values()]
+    for block, module in zip(matched.values(), created, strict=True):
         reference = next(block.parameters())
-        module = adapter_class(block.slot_channels(adapter_class.slot), settings).to(reference.device, reference.dtype)
-        block.add_adapter(adapter, adapter_class.slot, module.train(block.training))
-        created.append(module)
+        block.add_adapter(adapter, slot, module.to(reference.device, reference.dtype).train(model.training))
     count = sum(parameter.numel() for module in created for parameter in module.parameters())
-    report = InjectionReport(adapter, adapter_class.slot, tuple(matched), count)
+    report = InjectionReport(adapter, slot, tuple(matched), count)
     logger.info(str(report))
     return report
 

@@ -132,8 +132,12 @@ class RepConv2d(nn.Module):
         return folded
 
     def _fold(self, kernel: torch.Tensor, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+        # On the CPU: not every device has float64.
         pad = (self.kernel_size - kernel.shape[-1]) // 2
-        kernel = F.pad(kernel.double(), [pad] * 4)
-        factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()  # type: ignore[union-attr]
-        bias = norm.bias.double() - norm.running_mean.double() * factor  # type: ignore[union-attr]
-        return kernel * factor[:, None, None, None], bias
+        kernel = F.pad(kernel.cpu().double(), [pad] * 4)
+        weight, bias, mean, var = (
+            tensor.cpu().double()  # type: ignore[union-attr]
+            for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        )
+        factor = weight / (var + norm.eps).sqrt()
+        return kernel * factor[:, None, None, None], bias - mean * factor

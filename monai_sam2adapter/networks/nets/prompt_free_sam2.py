@@ -88,7 +88,7 @@ class PromptFreeSAM2(nn.Module):
             raise ValueError(f"in_channels must be at least 1, got {in_channels}.")
         if adapter in ("none", "full") and adapter_config is not None:
             raise ValueError(f"adapter {adapter!r} has no settings; leave adapter_config out.")
-        self.variant, self.adapter = variant, adapter
+        self.variant = variant
         self.in_channels, self.out_channels = in_channels, out_channels
         self.frozen_parts = _resolve_freeze(adapter, freeze)
         self.base_checkpoint: str | None = None
@@ -105,10 +105,8 @@ class PromptFreeSAM2(nn.Module):
         if checkpoint is not None:
             load_sam2_checkpoint(self, checkpoint)
         self._freeze()
-        self.adapter_config: AdapterConfig | None = None
         if adapter not in ("none", "full"):
             inject_adapters(self.image_encoder, adapter, adapter_config)
-            self.adapter_config = next(module.config for module in self.modules() if isinstance(module, Adapter))
         self.train(self.training)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -146,10 +144,16 @@ class PromptFreeSAM2(nn.Module):
     @property
     def config(self) -> dict[str, Any]:
         """The settings that define the network's weights, as JSON can hold them."""
+        # Read off the modules, so that it also holds after inject_adapters and remove_adapters.
+        adapters = {
+            name: adapter.config.to_dict()
+            for block in self.image_encoder.trunk.blocks
+            for name, adapter in block.adapters.items()
+        }
         return {
             "variant": self.variant,
-            "adapter": self.adapter,
-            "adapter_config": None if self.adapter_config is None else self.adapter_config.to_dict(),
+            "adapter": "+".join(adapters) or ("none" if self.frozen_parts else "full"),
+            "adapter_config": adapters or None,
             "positional_encoding": "sam2" if self.positional_encoding is None else "peg",
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,

@@ -46,6 +46,7 @@ def load_network_weights(net: SAM2Net, path: str | os.PathLike[str]) -> None:
             f"was trained with. {len(differing)} tensors differ: {enumerate_some(differing)}."
         )
     net.load_state_dict(saved)
+    net.base_checkpoint = f"the one in {path.name}"  # the file does not tell its name
 
 
 def _shape(tensors: Mapping[str, torch.Tensor], name: str) -> torch.Size | None:
