@@ -17,7 +17,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Give a temporary path beside ``path`` to write to, and move the result to ``path`` when the block ends well.
 
     A reader, or a run that is killed half-way, meets the old file or the new one, never a part of it. The folder is
-    made when it is missing. Unlike files from ``tempfile``, the new one gets the permissions of the user's umask.
+    made when it is missing. Unlike files from ``tempfile``, the new one gets the permissions of the user's umask. Only
+    one process may write to ``path`` at a time.
 
     Args:
         path: final place of the file.
@@ -27,7 +28,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    # always the same name, so that the next write replaces what a killed one has left
+    temporary = target.with_name(f".{target.name}.tmp")
     try:
         yield temporary
         os.replace(temporary, target)

@@ -41,6 +41,6 @@ class NonFiniteLossHandler:
         raise RuntimeError(
             f"training stopped: the loss is {loss.mean().item()} at epoch {engine.state.epoch}, iteration "
             f"{engine.state.iteration}, learning rate {', '.join(f'{rate:g}' for rate in rates)}. Checkpoints of the "
-            "epochs before are kept. Try a smaller learning rate, full precision (amp false), or look for NaN and "
+            "epochs before are kept. Try a smaller learning rate, full precision (--amp False), or look for NaN and "
             "wrong labels in the data."
         )

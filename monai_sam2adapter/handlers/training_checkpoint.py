@@ -39,14 +39,16 @@ class TrainingCheckpoint:
       and its epoch. With ``resume`` all of it is restored, so that the run goes on as if it had not stopped. Random
       number generators are not in it: shuffling and augmentation differ from those of an uninterrupted run.
     - ``model.pt``, whenever the evaluator's key metric improves: the flat state dictionary of the network on the CPU,
-      as MONAI's bundles keep it. A key metric of NaN is never better.
+      as MONAI's bundles keep it. A key metric of NaN is never better. When the interval of the validation leaves the
+      last epoch out, the evaluator runs once more at the end, so that every run ends with its best network.
 
     Both are written as a whole or not at all, load with ``weights_only=True``, and never hold NaN or infinite weights:
     the run stops with an error instead. ``monai.handlers.CheckpointSaver`` writes in place and forgets the best metric
     when a run is resumed.
 
     A run may be resumed with another number of epochs or another learning rate. The learning rate then takes the value
-    that the new schedule has at this epoch, as if the run had followed it from the start.
+    that the new schedule has at this epoch, as if the run had followed it from the start, and a warning says so.
+    ``ReduceLROnPlateau`` has no length and goes on from the learning rate that it had come to.
 
     It refers to the trainer, so it cannot be one of the trainer's handlers in a bundle (a circular reference). Build it
     beside them and call :py:meth:`attach` last, as in ``"run": ["$@checkpoint.attach()", "$@train#trainer.run()"]``: it
@@ -61,8 +63,12 @@ class TrainingCheckpoint:
         trainer: trainer of the network.
         evaluator: evaluator that the trainer runs, with a key metric that is one number. Its ``metric_cmp_fn`` says
             what is better (by default larger).
-        resume: whether to go on from ``last.pt``. Defaults to False.
-        overwrite: whether a new run may replace the files of an earlier one. Defaults to False.
+        resume: whether to go on from ``last.pt`` (``--resume True``). Defaults to False.
+        overwrite: whether a new run may replace an earlier one (``--overwrite True``), whose two files are then removed
+            before it starts. Defaults to False.
+
+    Raises:
+        ValueError: when ``resume`` or ``overwrite`` is not a bool.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class TrainingCheckpoint:
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
+        _check_flags(resume, overwrite)
         self.output_dir = Path(output_dir)
         self.network: torch.nn.Module = network.module if isinstance(network, DistributedDataParallel) else network
         self.optimizer = optimizer
@@ -87,6 +94,9 @@ class TrainingCheckpoint:
         self.best_metric: float | None = None
         self.best_metric_epoch = -1
         self._scaler_state: dict[str, Any] = {}
+        # iterations of the trainer after which last.pt was written and the evaluator ran
+        self._saved_at = -1
+        self._validated_at = -1
 
     @staticmethod
     def check_output_dir(output_dir: str | os.PathLike[str], resume: bool = False, overwrite: bool = False) -> None:
@@ -100,8 +110,9 @@ class TrainingCheckpoint:
 
         Raises:
             FileNotFoundError: when there is nothing to resume.
-            ValueError: when a new run would overwrite another one, or both are asked for.
+            ValueError: when a new run would overwrite another one, both are asked for, or either is not a bool.
         """
+        _check_flags(resume, overwrite)
         if resume and overwrite:
             raise ValueError("resume and overwrite exclude each other: go on with the earlier run, or replace it.")
         last = Path(output_dir) / _LAST
@@ -112,13 +123,13 @@ class TrainingCheckpoint:
         found = [name for name in (_LAST, _BEST) if (Path(output_dir) / name).exists()]
         if found and not resume and not overwrite:
             raise ValueError(
-                f"{output_dir} holds {' and '.join(found)} of an earlier run. Go on with that run (--resume true), "
-                "write elsewhere (--output_dir), or replace it (--overwrite true)."
+                f"{output_dir} holds {' and '.join(found)} of an earlier run. Go on with that run (--resume True), "
+                "write elsewhere (--output_dir), or replace it (--overwrite True)."
             )
 
     def attach(self) -> None:
         """
-        Check the folder, restore the earlier run when resuming, and start to listen to trainer and evaluator.
+        Check the folder, restore or remove the earlier run as asked, and start to listen to trainer and evaluator.
 
         Raises:
             FileNotFoundError: when there is nothing to resume.
@@ -130,9 +141,18 @@ class TrainingCheckpoint:
         self.check_output_dir(self.output_dir, self.resume, self.overwrite)
         if self.resume:
             self._restore()
+        if self.overwrite:
+            self._remove_earlier_run()
         self.trainer.add_event_handler(Events.STARTED, self._restore_scaler)
         self.trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_last)
+        self.trainer.add_event_handler(Events.COMPLETED, self._validate_last)
         self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._save_best)
+
+    def _remove_earlier_run(self) -> None:
+        # else a run that dies early would leave the earlier model to be taken for its own
+        if idist.get_rank() == 0:
+            for name in (_LAST, _BEST):
+                (self.output_dir / name).unlink(missing_ok=True)
 
     def _save_last(self, trainer: Trainer) -> None:
         content = {
@@ -149,6 +169,15 @@ class TrainingCheckpoint:
             "best_metric_epoch": self.best_metric_epoch,
         }
         self._write(_LAST, content)
+        self._saved_at = trainer.state.iteration
+
+    def _validate_last(self, trainer: Trainer) -> None:
+        """Validate the network of the last epoch when the interval of the validation has left it out."""
+        # a run that was terminated inside an epoch ends with the epoch before, which last.pt holds
+        ends_with_epoch = self._saved_at == trainer.state.iteration
+        if ends_with_epoch and self._validated_at != trainer.state.iteration:
+            self.evaluator.run(trainer.state.epoch)
+            self._save_last(trainer)  # once more, with the best metric
 
     def _save_best(self, evaluator: Evaluator) -> None:
         name = evaluator.state.key_metric_name
@@ -163,6 +192,7 @@ class TrainingCheckpoint:
             self.best_metric, self.best_metric_epoch = value, evaluator.state.epoch
             logger.info("Best %s so far: %.4f at epoch %d, saved.", name, value, evaluator.state.epoch)
         self._publish_best()
+        self._validated_at = self.trainer.state.iteration
 
     def _publish_best(self) -> None:
         """Correct the evaluator's own record, which takes a leading NaN for the best and knows nothing of resuming."""
@@ -176,7 +206,7 @@ class TrainingCheckpoint:
             raise RuntimeError(
                 f"training stopped at epoch {self.trainer.state.epoch}: {len(broken)} tensors of the network hold NaN "
                 f"or infinite values ({', '.join(broken[:3])}, ...); earlier checkpoints in {self.output_dir} are "
-                "kept. Resume with a smaller learning rate or full precision (amp false)."
+                "kept. Resume with a smaller learning rate or full precision (--amp False)."
             )
         return state
 
@@ -252,6 +282,11 @@ class TrainingCheckpoint:
         if unchanged or isinstance(self.lr_scheduler, ReduceLROnPlateau):  # the latter has no length
             self.lr_scheduler.load_state_dict(saved["lr_scheduler"])
             return
+        logger.warning(
+            "The run was started with learning rate %s and %d epochs, and goes on with learning rate %s and %d epochs: "
+            "its schedule follows the new values.",
+            *(_listed(saved_starts), saved["max_epochs"], _listed(starts), self.trainer.state.max_epochs),
+        )
         for group, rates in zip(self.optimizer.param_groups, own, strict=True):
             group.update(rates)
         with warnings.catch_warnings():
@@ -264,6 +299,17 @@ class TrainingCheckpoint:
         # the trainer makes its gradient scaler at the start of a run, so this cannot be done earlier
         if trainer.scaler is not None and trainer.scaler.is_enabled() and self._scaler_state:
             trainer.scaler.load_state_dict(self._scaler_state)
+
+
+def _check_flags(resume: Any, overwrite: Any) -> None:
+    # text would count as true, 'false' too
+    for name, value in (("resume", resume), ("overwrite", overwrite)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, got {value!r}; on the command line write --{name} True.")
+
+
+def _listed(rates: list[Any]) -> str:
+    return ", ".join(map(str, dict.fromkeys(rates)))  # each value once
 
 
 def _read(path: Path) -> dict[str, Any]:

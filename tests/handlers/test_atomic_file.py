@@ -47,12 +47,16 @@ with runpy.run_path(sys.argv[1])["atomic_path"](sys.argv[2]) as temporary:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_kill_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
+def test_kill_while_writing_keeps_the_old_file_and_the_next_write_cleans_up(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_text("old")
     module = inspect.getsourcefile(inspect.unwrap(atomic_path))
     command = [sys.executable, "-c", KILLED_WHILE_WRITING, str(module), str(tmp_path / "b.txt")]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert (tmp_path / "b.txt").read_text() == "old"
+    with atomic_path(tmp_path / "b.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "b.txt").read_text() == "new"
+    assert os.listdir(tmp_path) == ["b.txt"]
 
 
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class LossThatBreaks(torch.nn.Module):
 def test_run_stops_before_the_weights_change(run_factory, tmp_path, value, others) -> None:
     run = run_factory(epochs=5, loss_function=LossThatBreaks(3, value), handlers=[*others, NonFiniteLossHandler()])
     TrainingCheckpoint(tmp_path, **vars(run)).attach()
-    with pytest.raises(RuntimeError, match=rf"loss is {value} at epoch 2, iteration 4, learning rate 0.0452.*Try"):
+    with pytest.raises(RuntimeError, match=rf"loss is {value} at epoch 2, iteration 4, learning rate 0.0452.*--amp F"):
         run.trainer.run()
     assert all(tensor.isfinite().all() for tensor in run.network.state_dict().values())
     assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1

@@ -223,10 +223,60 @@ def test_lost_best_network_is_replaced(start, scripted_metric, tmp_path, caplog)
 
 
 def test_validation_at_some_epochs_still_saves_every_epoch(start, scripted_metric, tmp_path) -> None:
-    run, checkpoint = start(epochs=3, val_interval=2, key_metric=scripted_metric([0.5]))
-    run.trainer.run()
+    run, checkpoint = start(epochs=4, val_interval=2, key_metric=scripted_metric([0.5]))
+    interrupt_after(run, epoch=3)
     assert checkpoint.best_metric_epoch == 2
     assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("epochs", "val_interval", "values", "validated", "best_epoch"),
+    [
+        pytest.param(3, 5, [0.5], [3], 3, id="interval_longer_than_the_run"),
+        pytest.param(3, 2, [0.5, 0.7], [2, 3], 3, id="last_epoch_is_better"),
+        pytest.param(3, 2, [0.7, 0.5], [2, 3], 2, id="last_epoch_is_worse"),
+        pytest.param(4, 2, [0.5, 0.7], [2, 4], 4, id="interval_meets_the_last_epoch"),
+    ],
+)
+def test_last_epoch_is_always_validated_once(
+    start, scripted_metric, tmp_path, epochs, val_interval, values, validated, best_epoch
+) -> None:
+    run, _ = start(epochs=epochs, val_interval=val_interval, key_metric=scripted_metric(values))
+    seen: list[int] = []
+    run.evaluator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: seen.append(engine.state.epoch))
+    states: dict[int, dict[str, torch.Tensor]] = {}
+
+    def keep(engine: Any) -> None:
+        states[engine.state.epoch] = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
+
+    run.trainer.add_event_handler(Events.EPOCH_COMPLETED, keep)
+    run.trainer.run()
+    assert seen == validated
+    torch.testing.assert_close(torch.load(tmp_path / "model.pt", weights_only=True), states[best_epoch])
+    last = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert (last["epoch"], last["best_metric"], last["best_metric_epoch"]) == (
+        epochs,
+        pytest.approx(max(values)),
+        best_epoch,
+    )
+
+
+def test_resumed_run_validates_its_last_epoch(start, scripted_metric, tmp_path) -> None:
+    first, _ = start(epochs=3, val_interval=5, key_metric=scripted_metric([]))
+    interrupt_after(first, epoch=2)
+    assert not (tmp_path / "model.pt").exists()
+    second, checkpoint = start(epochs=3, val_interval=5, key_metric=scripted_metric([0.5]), resume=True)
+    second.trainer.run()
+    assert checkpoint.best_metric_epoch == 3
+    assert (tmp_path / "model.pt").exists()
+
+
+def test_run_terminated_inside_an_epoch_keeps_the_epoch_before(start, scripted_metric, tmp_path) -> None:
+    run, _ = start(epochs=3, val_interval=5, key_metric=scripted_metric([]))
+    run.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda engine: engine.terminate())
+    run.trainer.run()
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1
+    assert os.listdir(tmp_path) == ["last.pt"]
 
 
 def test_non_finite_weights_are_never_saved(start, tmp_path) -> None:
@@ -236,7 +286,7 @@ def test_non_finite_weights_are_never_saved(start, tmp_path) -> None:
     def spoil(engine: Any) -> None:
         run.network.conv.weight.data[0, 0, 0, 0, 0] = math.inf
 
-    with pytest.raises(RuntimeError, match=r"stopped at epoch 2: 1 tensors of the network hold NaN .*conv.weight"):
+    with pytest.raises(RuntimeError, match=r"at epoch 2: 1 tensors of the network hold NaN .*conv.weight.*--amp F"):
         run.trainer.run()
     assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 1
     assert sorted(os.listdir(tmp_path)) == ["last.pt", "model.pt"]
@@ -266,13 +316,41 @@ def test_other_batch_size_resumes_at_the_whole_epoch(start) -> None:
 def test_new_run_over_an_old_one_is_refused_unless_asked_for(start, tmp_path) -> None:
     start(epochs=1)[0].trainer.run()
     before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(ValueError, match=r"holds last.pt and model.pt of an earlier run.*--resume.*--overwrite"):
+    with pytest.raises(
+        ValueError, match=r"holds last.pt and model.pt of an earlier run.*--resume True.*--overwrite True"
+    ):
         start(epochs=2)
     assert (tmp_path / "last.pt").read_bytes() == before
     run, checkpoint = start(epochs=2, overwrite=True)
     assert (run.trainer.state.epoch, checkpoint.best_metric) == (0, None)
     run.trainer.run()
     assert torch.load(tmp_path / "last.pt", weights_only=True)["epoch"] == 2
+
+
+def test_overwriting_run_that_dies_early_leaves_no_file_of_the_earlier_one(start, tmp_path) -> None:
+    start(epochs=1)[0].trainer.run()
+    run, _ = start(epochs=2, overwrite=True)
+    interrupt_after(run, epoch=0)
+    assert os.listdir(tmp_path) == []
+
+
+def test_overwriting_run_that_is_refused_leaves_the_earlier_one(start, run_factory, tmp_path) -> None:
+    start(epochs=1)[0].trainer.run()
+    run = run_factory()
+    run.evaluator.state.key_metric_name = None
+    with pytest.raises(ValueError, match="give the evaluator a key_val_metric"):
+        TrainingCheckpoint(tmp_path, **vars(run), overwrite=True).attach()
+    assert sorted(os.listdir(tmp_path)) == ["last.pt", "model.pt"]
+
+
+@pytest.mark.parametrize("name", ["resume", "overwrite"])
+@pytest.mark.parametrize("value", ["false", "true", 1, None])
+def test_flag_that_is_no_bool_is_refused(run_factory, tmp_path, name, value) -> None:
+    message = rf"{name} must be True or False, got {value!r}; on the command line write --{name} True"
+    with pytest.raises(ValueError, match=message):
+        TrainingCheckpoint.check_output_dir(tmp_path, **{name: value})
+    with pytest.raises(ValueError, match=message):
+        TrainingCheckpoint(tmp_path, **vars(run_factory()), **{name: value})
 
 
 def test_folder_can_be_checked_before_anything_is_built(tmp_path) -> None:
@@ -357,3 +435,28 @@ def test_epochs_and_learning_rate_are_logged_when_resuming(start, caplog) -> Non
     caplog.set_level(logging.INFO)
     start(epochs=4, resume=True)
     assert "after epoch 2 of 4, learning rate 0.025." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changed", "now"),
+    [
+        pytest.param({"learning_rate": 0.01}, "learning rate 0.01 and 4 epochs", id="learning_rate"),
+        pytest.param({"epochs": 6}, "learning rate 0.05 and 6 epochs", id="epochs"),
+    ],
+)
+def test_resuming_with_another_schedule_warns(start, caplog, changed, now) -> None:
+    first, _ = start(epochs=4, learning_rate=0.05)
+    interrupt_after(first, epoch=2)
+    start(**{"epochs": 4, "learning_rate": 0.05, **changed}, resume=True)
+    warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warned == [
+        f"The run was started with learning rate 0.05 and 4 epochs, and goes on with {now}: "
+        "its schedule follows the new values."
+    ]
+
+
+def test_resuming_with_the_same_schedule_does_not_warn(start, caplog) -> None:
+    first, _ = start(epochs=4)
+    interrupt_after(first, epoch=2)
+    start(epochs=4, resume=True)
+    assert not [record for record in caplog.records if record.levelno == logging.WARNING]

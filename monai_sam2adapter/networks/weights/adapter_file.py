@@ -55,7 +55,8 @@ def save_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
         "base": net.base_checkpoint or "random",
         "base_sha256": _base_checksum(net),
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # always the same name, so that the next write replaces what a killed one has left
+    unfinished = path.with_name(f".{path.name}.tmp")
     try:
         save_file(tensors, unfinished, metadata)
         os.replace(unfinished, path)
