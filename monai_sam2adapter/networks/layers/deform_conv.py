@@ -164,7 +164,10 @@ def _cast(tensor: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | Non
 
 def _torchvision_operator(required: bool):  # type: ignore[no-untyped-def]
     # Imported at first use: a torchvision that does not match torch fails at import, and the CPU path needs none.
-    operator, found = optional_import("torchvision.ops", name="deform_conv2d")
+    try:
+        operator, found = optional_import("torchvision.ops", name="deform_conv2d")
+    except RuntimeError:
+        found = False
     if found:
         return operator
     if required:

@@ -153,7 +153,7 @@ class PromptFreeSAM2(nn.Module):
         return {
             "variant": self.variant,
             "adapter": "+".join(adapters) or ("none" if self.frozen_parts else "full"),
-            "adapter_config": adapters or None,
+            "adapter_config": next(iter(adapters.values())) if len(adapters) == 1 else adapters or None,
             "positional_encoding": "sam2" if self.positional_encoding is None else "peg",
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,

@@ -32,7 +32,7 @@ def test_config_follows_injection_and_removal():
     assert net.config["adapter"] == "none"
     inject_adapters(net, "lw", {"scale": 0.1})
     assert net.config["adapter"] == "lw"
-    assert net.config["adapter_config"]["lw"]["scale"] == 0.1
+    assert net.config["adapter_config"]["scale"] == 0.1
     assert all(adapter.training for block in net.image_encoder.trunk.blocks for adapter in block.adapters.values())
     remove_adapters(net)
     assert net.config["adapter"] == "none"
