@@ -80,7 +80,8 @@ def test_structures_without_a_value_are_nan_and_left_out(evaluator_factory, tiny
     assert rows["mean"]["mean"] == "0.450000"
     assert rows["mean"]["n_valid"] == "4"
 
-    table = caplog.records[-1].getMessage().splitlines()
+    (record,) = [r for r in caplog.records if r.name == "monai_sam2adapter.handlers.case_report"]
+    table = record.getMessage().splitlines()
     assert table[0].startswith("Evaluation of 3 cases")
     assert table[2].split() == ["a", "0.600", "+-", "0.100", "(2)"]
     assert table[4].split() == ["c", "nan", "+-", "nan", "(0)"]
