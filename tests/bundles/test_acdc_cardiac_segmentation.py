@@ -222,40 +222,23 @@ def bundle(run_id: str, *arguments: str | Path) -> str:
 
 
 class TestChecksOfMonai:
-    def test_properties_of_training(self, phantom: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("run_id", "config_file", "workflow_type"),
+        [
+            ("training", TRAIN, "train"),
+            ("evaluating", [TRAIN, EVALUATE], "train"),
+            ("inference", INFERENCE, "infer"),
+        ],
+        ids=["training", "evaluation", "inference"],
+    )
+    def test_properties(
+        self, run_id: str, config_file: str | list[str], workflow_type: str, phantom: Path, tmp_path: Path
+    ) -> None:
         workflow = ConfigWorkflow(
-            config_file=TRAIN,
+            config_file=config_file,
             meta_file=METADATA,
-            workflow_type="train",
-            run_id="training",
-            bundle_root=str(BUNDLE),
-            dataset_dir=str(phantom),
-            output_dir=str(tmp_path),
-            **SMALL,
-        )
-        workflow.initialize()
-        assert workflow.check_properties() == []
-
-    def test_properties_of_evaluation(self, phantom: Path, tmp_path: Path) -> None:
-        workflow = ConfigWorkflow(
-            config_file=[TRAIN, EVALUATE],
-            meta_file=METADATA,
-            workflow_type="train",
-            run_id="evaluating",
-            bundle_root=str(BUNDLE),
-            dataset_dir=str(phantom),
-            output_dir=str(tmp_path),
-            **SMALL,
-        )
-        workflow.initialize()
-        assert workflow.check_properties() == []
-
-    def test_properties_of_inference(self, phantom: Path, tmp_path: Path) -> None:
-        workflow = ConfigWorkflow(
-            config_file=INFERENCE,
-            meta_file=METADATA,
-            workflow_type="infer",
-            run_id="inference",
+            workflow_type=workflow_type,
+            run_id=run_id,
             bundle_root=str(BUNDLE),
             dataset_dir=str(phantom),
             output_dir=str(tmp_path),
