@@ -3,9 +3,36 @@
 
 from __future__ import annotations
 
+from .bootstrap import bootstrap_interval, case_means
 from .case_dice import CaseDiceMetric
+from .case_distance_scores import CaseDistanceScores
 from .case_hausdorff_distance import CaseHausdorffDistanceMetric
 from .case_iou import CaseIoUMetric
+from .case_overlap_scores import CaseOverlapScores
 from .case_scores import CaseScores
+from .case_surface_distance import CaseSurfaceDistanceMetric
+from .pooled_dice import PooledDiceMetric
+from .pooled_iou import PooledIoUMetric
+from .pooled_scores import PooledScores
+from .protocols import METRIC_PROTOCOLS, MetricProtocol
+from .transunet_dice import TransUNetDiceMetric
+from .transunet_hausdorff_distance import TransUNetHausdorffDistanceMetric
 
-__all__ = ["CaseDiceMetric", "CaseHausdorffDistanceMetric", "CaseIoUMetric", "CaseScores"]
+__all__ = [
+    "METRIC_PROTOCOLS",
+    "CaseDiceMetric",
+    "CaseDistanceScores",
+    "CaseHausdorffDistanceMetric",
+    "CaseIoUMetric",
+    "CaseOverlapScores",
+    "CaseScores",
+    "CaseSurfaceDistanceMetric",
+    "MetricProtocol",
+    "PooledDiceMetric",
+    "PooledIoUMetric",
+    "PooledScores",
+    "TransUNetDiceMetric",
+    "TransUNetHausdorffDistanceMetric",
+    "bootstrap_interval",
+    "case_means",
+]

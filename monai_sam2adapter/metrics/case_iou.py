@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import torch
 from monai.metrics import MeanIoU
-from monai.utils import MetricReduction
 
-from .case_scores import CaseScores, as_masks, drop_background, is_present
+from .case_overlap_scores import CaseOverlapScores
 
 __all__ = ["CaseIoUMetric"]
 
 
-class CaseIoUMetric(CaseScores, MeanIoU):
+class CaseIoUMetric(CaseOverlapScores, MeanIoU):
     """
     Intersection over union of each case and class, ``|P and T| / |P or T|``, with a fixed policy for absent structures.
 
@@ -23,24 +21,3 @@ class CaseIoUMetric(CaseScores, MeanIoU):
         reduction: what :py:meth:`aggregate` returns, see :py:class:`CaseScores`: ``"mean"`` (one number, fit for a key
             metric), ``"mean_batch"`` (one per class) or ``"none"``. Defaults to ``"mean"``.
     """
-
-    def __init__(self, include_background: bool = False, reduction: MetricReduction | str = "mean") -> None:
-        # with ignore_empty=False an absent structure scores 0 where predicted, and 1 (made NaN below) where not
-        super().__init__(include_background=include_background, reduction=reduction, ignore_empty=False)
-
-    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """
-        Args:
-            y_pred: one-hot prediction, ``(B, C, *spatial)``.
-            y: one-hot truth, of the same shape.
-
-        Returns:
-            scores from 0 to 1 or NaN, ``(B, K)``, K scored classes.
-
-        Raises:
-            ValueError: when the two are no one-hot tensors of one shape.
-        """
-        pred, truth = as_masks(y_pred, y)
-        scores = super()._compute_tensor(pred, truth)
-        present = is_present(drop_background(pred | truth, self.include_background))
-        return scores.masked_fill(~present, float("nan"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Per-case Dice, IoU and Hausdorff distance against hand-computed and brute-force numbers."""
+"""Per-case Dice, IoU and surface distances against hand-computed and brute-force numbers, and against medpy."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from medpy.metric import binary
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.transforms import AsDiscreted, Compose
 
-from monai_sam2adapter.metrics import CaseDiceMetric, CaseHausdorffDistanceMetric, CaseIoUMetric
+from monai_sam2adapter.metrics import (
+    CaseDiceMetric,
+    CaseDistanceScores,
+    CaseHausdorffDistanceMetric,
+    CaseIoUMetric,
+    CaseSurfaceDistanceMetric,
+)
 
 NAN = float("nan")
 SPACING = (1.5, 2.0, 10.0)
@@ -45,6 +52,12 @@ PRED = volume(c1=np.s_[1:4, 0:2, 0:2], c3=np.s_[5, 0, 0])
         pytest.param(CaseDiceMetric(), [2 * 4 / (8 + 12), 0, 0], id="dice"),
         pytest.param(CaseIoUMetric(), [4 / 16, 0, 0], id="iou"),
         pytest.param(CaseHausdorffDistanceMetric(spacing=SPACING), [3.0, DIAGONAL, DIAGONAL], id="hd95"),
+        # prediction planes 1 2 3, truth planes 0 1: 4 voxels each at 1.5 mm steps, every voxel on the surface
+        pytest.param(
+            CaseSurfaceDistanceMetric(spacing=SPACING),
+            [(4 * (0 + 1.5 + 3) + 4 * (1.5 + 0)) / 20, DIAGONAL, DIAGONAL],
+            id="asd",
+        ),
     ],
 )
 def test_hand_computed_case(metric, expected) -> None:
@@ -52,10 +65,17 @@ def test_hand_computed_case(metric, expected) -> None:
 
 
 @pytest.mark.parametrize(
-    "metric", [CaseDiceMetric(), CaseIoUMetric(), CaseHausdorffDistanceMetric(spacing=1)], ids=["dice", "iou", "hd95"]
+    "metric",
+    [
+        CaseDiceMetric(),
+        CaseIoUMetric(),
+        CaseHausdorffDistanceMetric(spacing=1),
+        CaseSurfaceDistanceMetric(spacing=1),
+    ],
+    ids=["dice", "iou", "hd95", "asd"],
 )
 def test_structure_in_neither_is_nan_and_counts_in_no_mean(metric) -> None:
-    perfect = 0.0 if isinstance(metric, CaseHausdorffDistanceMetric) else 1.0
+    perfect = 0.0 if isinstance(metric, CaseDistanceScores) else 1.0
     empty = volume()
     only_first = volume(c1=np.s_[0:2, 0:2, 0:2])
     for truth in (only_first, empty, only_first):
@@ -95,10 +115,14 @@ def surface(mask: np.ndarray) -> np.ndarray:
     return np.argwhere(mask & ~inner[(slice(1, -1),) * mask.ndim])
 
 
+def surface_distances(start: np.ndarray, end: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """From each surface voxel of one mask to the nearest one of the other, by trying all pairs."""
+    a, b = surface(start) * np.array(spacing), surface(end) * np.array(spacing)
+    return np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1)).min(axis=1)
+
+
 def brute_force_distance(pred: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...], percentile: float) -> float:
-    a, b = surface(pred) * np.array(spacing), surface(truth) * np.array(spacing)
-    pairs = np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1))
-    return max(np.percentile(pairs.min(axis=1), percentile), np.percentile(pairs.min(axis=0), percentile))
+    return max(np.percentile(surface_distances(*pair, spacing), percentile) for pair in ((pred, truth), (truth, pred)))
 
 
 @pytest.mark.parametrize("percentile", [50, 95, 100])
@@ -108,18 +132,38 @@ def test_random_masks_equal_brute_force(spacing, percentile) -> None:
     # class 0 fills most of the volume, so that surfaces are scattered
     truth, pred = (one_hot((torch.rand(9, 8, 6, generator=generator) * 4.6 - 1).clamp(0)) for _ in range(2))
     hd = CaseHausdorffDistanceMetric(percentile=percentile, spacing=spacing)(y_pred=pred, y=truth)[0]
+    asd = CaseSurfaceDistanceMetric(spacing=spacing)(y_pred=pred, y=truth)[0]
     dice, iou = CaseDiceMetric()(y_pred=pred, y=truth)[0], CaseIoUMetric()(y_pred=pred, y=truth)[0]
     for index in (1, 2, 3):
         p, t = (mask[0, index].numpy().astype(bool) for mask in (pred, truth))
         assert hd[index - 1].item() == pytest.approx(brute_force_distance(p, t, spacing, percentile), rel=1e-5)
+        both = np.concatenate([surface_distances(p, t, spacing), surface_distances(t, p, spacing)])
+        assert asd[index - 1].item() == pytest.approx(both.mean(), rel=1e-5)
         assert dice[index - 1].item() == pytest.approx(2 * (p & t).sum() / (p.sum() + t.sum()))
         assert iou[index - 1].item() == pytest.approx((p & t).sum() / (p | t).sum())
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), SPACING], ids=["unit", "anisotropic"])
+def test_surface_distances_equal_those_of_medpy(spacing) -> None:
+    """HD95 does not: medpy takes the percentile of both directions together."""
+    smooth = torch.nn.AvgPool3d(3, stride=1, padding=1)  # structures with an inside, some at the border of the image
+    truth, pred = (smooth(torch.rand(1, 1, 15, 14, 9)) > 0.48 for _ in range(2))
+    p, t = pred[0, 0].numpy(), truth[0, 0].numpy()
+    masks = {"y_pred": pred.float(), "y": truth.float()}
+    asd = CaseSurfaceDistanceMetric(spacing=spacing)(**masks).item()
+    assert asd == pytest.approx(binary.assd(p, t, voxelspacing=spacing), rel=1e-5)
+    distances = {q: CaseHausdorffDistanceMetric(q, spacing=spacing)(**masks).item() for q in (95, 100)}
+    assert distances[100] == pytest.approx(binary.hd(p, t, voxelspacing=spacing), rel=1e-5)
+    directions = [np.percentile(surface_distances(*pair, spacing), 95) for pair in ((p, t), (t, p))]
+    assert distances[95] == pytest.approx(max(directions), rel=1e-5)
 
 
 def test_distance_of_two_voxels_in_mm() -> None:
     pred, truth = volume(c1=np.s_[0, 0, 0]), volume(c1=np.s_[0, 1, 2])
     distance = CaseHausdorffDistanceMetric(spacing=SPACING)(y_pred=pred, y=truth)[0, 0]
     assert distance.item() == pytest.approx(math.sqrt(2.0**2 + 20.0**2))
+    average = CaseSurfaceDistanceMetric(spacing=SPACING)(y_pred=pred, y=truth)[0, 0]
+    assert average.item() == pytest.approx(math.sqrt(2.0**2 + 20.0**2))
 
 
 AFFINE = torch.tensor([[0, -2.0, 0, 7], [1.5, 0, 0, -3], [0, 0, 10.0, 0], [0, 0, 0, 1]], dtype=torch.float64)
@@ -140,9 +184,11 @@ def test_given_spacing_goes_before_that_of_the_images() -> None:
     assert CaseHausdorffDistanceMetric(spacing=1)(y_pred=[pred], y=[truth])[0, 0].item() == pytest.approx(2.0)
 
 
-def test_distance_without_any_spacing_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs the spacing of the voxels, but label and prediction are plain tensors"):
-        CaseHausdorffDistanceMetric()(y_pred=PRED, y=TRUTH)
+@pytest.mark.parametrize("metric", [CaseHausdorffDistanceMetric(), CaseSurfaceDistanceMetric()], ids=["hd95", "asd"])
+def test_distance_without_any_spacing_is_refused(metric) -> None:
+    message = f"{type(metric).__name__} needs the spacing of the voxels, but label and prediction are plain tensors"
+    with pytest.raises(ValueError, match=message):
+        metric(y_pred=PRED, y=TRUTH)
 
 
 def test_spacing_of_wrong_length_is_refused() -> None:
@@ -163,16 +209,25 @@ def test_background_is_scored_on_request() -> None:
     torch.testing.assert_close(score, torch.tensor([[background, 0.4, 0, 0]]))
 
 
-@pytest.mark.parametrize("metric_class", [CaseDiceMetric, CaseIoUMetric, CaseHausdorffDistanceMetric])
+@pytest.mark.parametrize(
+    "metric_class", [CaseDiceMetric, CaseIoUMetric, CaseHausdorffDistanceMetric, CaseSurfaceDistanceMetric]
+)
 def test_single_channel_is_foreground(metric_class) -> None:
-    arguments = {"spacing": 1} if metric_class is CaseHausdorffDistanceMetric else {}
+    arguments = {"spacing": 1} if issubclass(metric_class, CaseDistanceScores) else {}
     mask = TRUTH[:, 1:2]
     score = metric_class(**arguments)(y_pred=mask, y=mask)
     assert score.tolist() == [[0.0 if arguments else 1.0]]
 
 
 @pytest.mark.parametrize(
-    "metric", [CaseDiceMetric(), CaseIoUMetric(), CaseHausdorffDistanceMetric(spacing=1)], ids=["dice", "iou", "hd95"]
+    "metric",
+    [
+        CaseDiceMetric(),
+        CaseIoUMetric(),
+        CaseHausdorffDistanceMetric(spacing=1),
+        CaseSurfaceDistanceMetric(spacing=1),
+    ],
+    ids=["dice", "iou", "hd95", "asd"],
 )
 @pytest.mark.parametrize(
     ("pred", "message"),
