@@ -20,7 +20,7 @@ from monai.utils import is_scalar
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from .atomic_file import atomic_path
+from ..atomic_file import atomic_path
 
 __all__ = ["TrainingCheckpoint"]
 
@@ -37,7 +37,8 @@ class TrainingCheckpoint:
 
     - ``last.pt``, after every epoch: network, optimizer, learning rate schedule, gradient scaler, epoch, best metric
       and its epoch. With ``resume`` all of it is restored, so that the run goes on as if it had not stopped. Random
-      number generators are not in it: shuffling and augmentation differ from those of an uninterrupted run.
+      number generators are not in it: take ``monai_sam2adapter.data.EpochSampler`` for order and augmentation, and
+      ``IterationSeedHandler`` for dropout, which depend on seed and epoch or iteration alone.
     - ``model.pt``, whenever the evaluator's key metric improves: the flat state dictionary of the network on the CPU,
       as MONAI's bundles keep it. A key metric of NaN is never better. When the interval of the validation leaves the
       last epoch out, the evaluator runs once more at the end, so that every run ends with its best network.

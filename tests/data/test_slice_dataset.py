@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,14 @@ import pytest
 import torch
 from monai.data import DataLoader, MetaTensor
 from monai.transforms import (
+    CastToTyped,
     Compose,
     EnsureChannelFirstd,
     LoadImaged,
     RandFlipd,
     RandGaussianNoised,
     Resized,
+    ScaleIntensityRanged,
     Transform,
 )
 from monai.utils import set_determinism
@@ -178,6 +181,85 @@ def test_nifti_files_of_different_size_train_in_one_batch(phantom_dir: Path) -> 
     assert set(batch["patient"]) == {"patient001", "patient015"}
 
 
+@pytest.mark.parametrize("axis", [-3, -2, -1])
+@pytest.mark.parametrize("num_neighbors", [1, 9])
+def test_neighbors_become_channels_of_all_but_the_label(axis: int, num_neighbors: int) -> None:
+    dataset, plain = make(slice_axis=axis, num_neighbors=num_neighbors), make(slice_axis=axis)
+    counts = [shape[axis] for shape in SHAPES]
+    firsts = np.cumsum([0, *counts])
+    for index, (item, expected) in enumerate(zip(dataset, plain, strict=True)):
+        volume, k = item["number"], item["slice_index"]
+        numbers = [min(max(k + d, 0), counts[volume] - 1) for d in range(-num_neighbors, num_neighbors + 1)]
+        channels = torch.cat([plain[int(firsts[volume]) + number]["image"] for number in numbers])
+        assert index == firsts[volume] + k
+        torch.testing.assert_close(item["image"], channels)
+        torch.testing.assert_close(item["label"], expected["label"])
+
+
+def labeled(*depths: Sequence[int]) -> list[dict[str, Any]]:
+    """Volumes of 3 x 4 x D, for each depth one number: the label of one voxel of that slice."""
+    data = []
+    for number, values in enumerate(depths):
+        label = torch.zeros(1, 3, 4, len(values), dtype=torch.uint8)
+        label[0, 1, 2] = torch.tensor(values)
+        data.append({"image": torch.rand(label.shape), "label": label, "case": f"case{number}"})
+    return data
+
+
+@pytest.mark.parametrize("cache_rate", [0.0, 1.0])
+def test_foreground_only_leaves_out_empty_slices_and_volumes(cache_rate: float, caplog) -> None:
+    data = labeled([0, 3, 0, 255], [0], [1])
+    with caplog.at_level(logging.WARNING):
+        dataset = VolumeSliceDataset(data, [], cache_rate=cache_rate, progress=False, foreground_only=True)
+    assert [(item["case"], item["slice_index"]) for item in dataset] == [("case0", 1), ("case0", 3), ("case2", 0)]
+    assert "1 of 3 volumes hold no foreground and are left out" in caplog.text
+    assert "case1" in caplog.text
+
+
+def test_foreground_is_looked_for_along_the_axis_and_neighbors_may_be_empty() -> None:
+    data = labeled([0, 1, 0])
+    dataset = VolumeSliceDataset(data, [], progress=False, slice_axis=1, foreground_only=True, num_neighbors=1)
+    (item,) = dataset
+    assert item["slice_index"] == 1
+    assert torch.equal(item["image"], data[0]["image"][0])
+    assert item["label"].shape == (1, 4, 3)
+
+
+def test_the_label_may_have_another_name() -> None:
+    data = [{"image": item["image"], "mask": item["label"]} for item in labeled([0, 1])]
+    dataset = VolumeSliceDataset(data, [], progress=False, foreground_only=True, label_key="mask", num_neighbors=1)
+    assert [(item["image"].shape[0], item["mask"].shape[0]) for item in dataset] == [(3, 1)]
+
+
+def test_files_stay_in_memory_in_the_data_type_they_were_loaded_in(phantom_dir: Path) -> None:
+    keys = ["image", "label"]
+    dataset = VolumeSliceDataset(
+        acdc_datalist(phantom_dir, "train"),
+        [
+            LoadImaged(keys, ensure_channel_first=True, dtype=np.int16),
+            CastToTyped("label", np.uint8),
+            lambda item: item,
+        ],
+        ScaleIntensityRanged("image", a_min=0, a_max=100, b_min=0, b_max=1, clip=True),
+        progress=False,
+    )
+    for volume in dataset._volumes._cache:
+        kept = {key: (type(value), value.dtype) for key, value in volume.items() if key in keys}
+        assert kept == {"image": (torch.Tensor, torch.int16), "label": (torch.Tensor, torch.uint8)}
+        assert not [key for key, value in volume.items() if not isinstance(value, (torch.Tensor, str))]
+    item = dataset[3]
+    assert (item["image"].dtype, item["label"].dtype) == (torch.float32, torch.uint8)
+    assert 0 < item["image"].max() <= 1
+
+
+def test_a_function_among_the_transforms_of_a_volume_runs_once_too() -> None:
+    calls: list[Any] = []
+    data = [{"number": number, "case": ""} for number in range(len(SHAPES))]
+    dataset = VolumeSliceDataset(data, [MakeVolume(), lambda item: calls.append(item) or item], progress=False)
+    assert len(list(dataset)) == 9
+    assert len(calls) == 3
+
+
 def constant(**arrays: Any) -> Transform:
     class Constant(Transform):
         def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
@@ -200,6 +282,21 @@ def constant(**arrays: Any) -> Transform:
             {},
             r"differ along the axis -1: .*\(1, 5, 6, 7\).*\(1, 5, 6, 8\)",
             id="other-count",
+        ),
+        pytest.param([{}], constant(), {"num_neighbors": -1}, "num_neighbors must be 0 or more", id="neighbors"),
+        pytest.param(
+            [{}],
+            constant(image=torch.ones(1, 5, 6, 7)),
+            {"foreground_only": True},
+            r"no array 'label' to find foreground in, only \['image'\]",
+            id="no-label",
+        ),
+        pytest.param(
+            [{}, {}],
+            constant(label=torch.zeros(1, 5, 6, 7)),
+            {"foreground_only": True},
+            "all labels of the 2 volumes are 0",
+            id="no-foreground",
         ),
         pytest.param([{}], constant(), {"slice_axis": 0}, "slice_axis 0 is not a spatial axis", id="channel-axis"),
         pytest.param(

@@ -15,6 +15,7 @@ from monai.engines import SupervisedEvaluator
 from monai.transforms import AsDiscreted, Compose, EnsureChannelFirstd, LoadImaged, Resize, SaveImaged
 from torch.nn.functional import interpolate
 
+from monai_sam2adapter.data import VolumeSliceDataset
 from monai_sam2adapter.inferers import VolumeSliceInferer
 
 
@@ -77,6 +78,22 @@ def test_without_spatial_size_slices_keep_theirs() -> None:
     result = VolumeSliceInferer()(torch.rand(1, 1, 5, 1, 9), network)
     assert network.calls == [(8, 1, 5, 1), (1, 1, 5, 1)]
     assert result.shape == (1, 3, 5, 1, 9)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+@pytest.mark.parametrize("axis", [-3, -2, -1])
+@pytest.mark.parametrize("num_neighbors", [1, 6])
+def test_neighbors_are_the_channels_that_the_data_set_gives(axis, num_neighbors, batch_size) -> None:
+    volumes = torch.rand(2, 2, 6, 5, 4)
+    network = Recorder(2 * (2 * num_neighbors + 1))
+    with torch.no_grad():
+        inferer = VolumeSliceInferer(8, batch_size=batch_size, slice_axis=axis, num_neighbors=num_neighbors)
+        result = inferer(volumes, network)
+        data = [{"image": volume} for volume in volumes]
+        items = VolumeSliceDataset(data, [], progress=False, slice_axis=axis, num_neighbors=num_neighbors)
+        expected = [slice_by_slice(item["image"][None, ..., None], network, 2, (8, 8))[0, ..., 0] for item in items]
+    slices = torch.cat([case.unbind(axis)[k][None] for case in result for k in range(case.shape[axis])])
+    torch.testing.assert_close(slices, torch.stack(expected), rtol=1e-5, atol=1e-6)
 
 
 def test_coarser_network_output_is_resized_to_the_slice() -> None:
@@ -169,6 +186,7 @@ def test_input_that_is_no_volume_is_refused(shape) -> None:
     ("arguments", "message"),
     [
         ({"batch_size": 0}, "batch_size must be at least 1 slice, got 0"),
+        ({"num_neighbors": -1}, "num_neighbors must be 0 or more slices on each side, got -1"),
         ({"slice_axis": 3}, "slice_axis must be one of the three spatial axes, -3 to 2, got 3"),
         ({"spatial_size": (8, 0)}, r"spatial_size must be positive, got \(8, 0\)"),
         ({"spatial_size": (8, 8, 8)}, "spatial_size must be one number or two"),

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a 2D network on images of any size, at the network's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.inferers import Inferer
+from monai.utils import convert_to_dst_type, ensure_tuple_rep
+from torch.nn.functional import interpolate
+
+__all__ = ["ResizeInferer"]
+
+
+class ResizeInferer(Inferer):
+    """
+    Run a 2D network on images and give logits of the images' own size; ``VolumeSliceInferer`` does so for volumes.
+
+    Images are resized by the rule of ``monai.transforms.Resized(mode="bilinear")`` with its other arguments at their
+    defaults (half-pixel centers, no anti-aliasing): a network trained behind that transform sees the same pixels here.
+
+    Args:
+        spatial_size: size that the network runs at, in pixels: one number for both sides, or ``(h, w)``. Defaults to
+            None: images are not resized.
+        output_device: device of the logits; ``"cpu"`` keeps them off the GPU. Defaults to None: that of the input.
+
+    Raises:
+        ValueError: when ``spatial_size`` is not positive.
+
+    Example:
+        >>> import torch
+        >>> from monai_sam2adapter.inferers import ResizeInferer
+        >>> network = torch.nn.Conv2d(3, 2, kernel_size=3, padding=1)
+        >>> with torch.no_grad():
+        ...     logits = ResizeInferer(spatial_size=32)(torch.rand(1, 3, 53, 70), network)
+        >>> tuple(logits.shape)
+        (1, 2, 53, 70)
+    """
+
+    def __init__(
+        self, spatial_size: int | Sequence[int] | None = None, output_device: str | torch.device | None = None
+    ) -> None:
+        super().__init__()
+        self.spatial_size = None if spatial_size is None else _as_plane(spatial_size)
+        self.output_device = output_device
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """
+        Args:
+            inputs: images, ``(B, C, H, W)``, any ``H, W >= 1``; integers are converted to float32.
+            network: 2D network, ``(B, C, h, w)`` to logits ``(B, K, h', w')``.
+            args: passed on to ``network``.
+            kwargs: passed on to ``network``.
+
+        Returns:
+            logits, ``(B, K, H, W)``, float32 on ``output_device``; a ``MetaTensor`` with the metadata of ``inputs``
+            when that is one.
+
+        Raises:
+            ValueError: when ``inputs`` is not four-dimensional or has no pixels, or the network's output is not
+                four-dimensional with one item per image.
+            TypeError: when the network returns anything but one tensor.
+        """
+        if inputs.ndim != 4 or inputs.numel() == 0:
+            raise ValueError(
+                "ResizeInferer expects images of shape (B, C, H, W) with at least one pixel, got "
+                f"{tuple(inputs.shape)}; take VolumeSliceInferer for volumes (B, C, H, W, D)."
+            )
+        logits = self._predict(_plain_float(inputs), network, *args, **kwargs)
+        return _with_meta_of(inputs, logits.to(self.output_device or inputs.device))
+
+    def _predict(
+        self, images: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Logits of a batch of images, ``(N, C, h, w)`` to ``(N, K, h, w)``, float32 at the size of the images."""
+        logits = network(_resize(images, self.spatial_size or images.shape[-2:]), *args, **kwargs)
+        name = type(self).__name__
+        if not isinstance(logits, torch.Tensor):
+            raise TypeError(
+                f"the network returned a {type(logits).__name__}, {name} expects one tensor of logits; "
+                "switch side outputs (deep supervision) off in eval mode, or wrap the network to return one of them."
+            )
+        if logits.ndim != 4 or len(logits) != len(images):
+            raise ValueError(
+                f"the network turned images of shape {tuple(images.shape)} into an output of shape "
+                f"{tuple(logits.shape)}, {name} expects (N, K, h, w) with N = {len(images)}."
+            )
+        # float32 before resizing, so that half precision (autocast) costs no more than the network's own rounding
+        return _resize(logits.float(), images.shape[-2:])
+
+
+def _plain_float(inputs: torch.Tensor) -> torch.Tensor:
+    """A plain tensor: metadata of a whole volume means nothing for a batch of its slices."""
+    plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+    return plain if plain.is_floating_point() else plain.float()
+
+
+def _with_meta_of(inputs: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Logits with the metadata of the input, where that has any."""
+    if not isinstance(inputs, MetaTensor):
+        return logits
+    # an empty tensor carries the metadata over without moving the volume between devices
+    meta = MetaTensor([]).copy_meta_from(inputs, copy_attr=False)
+    return convert_to_dst_type(logits, meta, dtype=torch.float32, device=logits.device)[0]
+
+
+def _as_plane(spatial_size: int | Sequence[int]) -> tuple[int, int]:
+    """One number or two to two, checked."""
+    try:
+        height, width = ensure_tuple_rep(spatial_size, 2)
+    except ValueError as error:
+        raise ValueError(f"spatial_size must be one number or two (in-plane pixels), got {spatial_size}.") from error
+    if height < 1 or width < 1:
+        raise ValueError(f"spatial_size must be positive, got {spatial_size}.")
+    return int(height), int(width)
+
+
+def _resize(images: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Resize ``(N, C, h, w)`` in-plane by the rule of MONAI's bilinear ``Resize``, which leaves equal sizes alone."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return interpolate(images, size=tuple(size), mode="bilinear")
