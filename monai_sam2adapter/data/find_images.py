@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finding the images to segment: a file, a folder, a list or a datalist."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.utils import look_up_option
+from PIL import Image
+
+from .dicom_series import DicomSeries
+
+__all__ = ["find_images"]
+
+logger = logging.getLogger(__name__)
+
+_EXTENSIONS = {
+    "volume": (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"),
+    "picture": (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
+}
+_PAGED = (".tif", ".tiff")
+# in a folder: masks and whole cine series, as the archives of data sets name them, and what inference has written
+_SKIPPED = re.compile(r"label.*|.*[_-](gt|labels|4d|seg|probabilities|uncertainty)", re.IGNORECASE)
+_SKIPPED_FOLDERS = ("masks", "overlays")
+_DATALIST_KEYS = ("testing", "test")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """An image, where it lies, and what it is called: by the user, or else by one of three names, short ones first."""
+
+    image: str
+    folder: Path
+    given: str
+    name: str
+    longer: str
+
+    def names(self, common: str) -> list[str]:
+        folder = self.folder.absolute().relative_to(common)
+        return [_as_file_name(str(name)) for name in (self.name, folder / self.name, folder / self.longer)]
+
+
+def find_images(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Mapping[str, Any]],
+    kind: str = "volume",
+    datalist_key: str | None = None,
+) -> list[dict[str, str]]:
+    """
+    List the images that a user points at, for inference. Nothing is read but the headers of DICOM files and the number
+    of pages of a TIFF.
+
+    A folder is searched with all folders in it. Left out there are hidden files, masks (``*_gt``, ``label*``,
+    ``*-labels``, folders ``masks``), whole cine series (``*_4d``) and what inference has written (``*_seg``,
+    ``*_probabilities``, ``*_uncertainty``, folders ``overlays``); files that are named one by one are always taken. A
+    folder's DICOM files are one image for each series, as :py:class:`monai_sam2adapter.data.DicomSeries` tells them
+    apart; a TIFF is one picture for each page.
+
+    Args:
+        source: a file, a folder, or a list of files, folders, DICOM series (``FOLDER#series=UID``) and dictionaries
+            with the key ``image`` (and ``case``, to name it); a string that reads as such a list, as on a command line,
+            is one too. A file ``.json`` is a datalist: such a list, or a dictionary of lists; paths in it that are not
+            absolute start at its folder.
+        kind: "volume" for NIfTI, NRRD, MetaImage and DICOM, "picture" for PNG, JPEG, BMP and TIFF. Defaults to
+            "volume".
+        datalist_key: which list of a datalist. Defaults to None: "testing" or "test", else the only one.
+
+    Returns:
+        one dictionary an image: ``image`` (its path or address) and ``case``, a name that is unique in the list and fit
+        for a file: the file's name without the extension, the folder's for DICOM, with its folders in front and its
+        extension or series behind where that is needed; characters other than letters, digits, "_" and "-" become "_".
+
+    Raises:
+        FileNotFoundError: when a path does not exist.
+        ValueError: when there is no image, a file is of another kind, or two images cannot be told apart.
+    """
+    look_up_option(kind, tuple(_EXTENSIONS))
+    found = [image for entry in _as_list(source, datalist_key) for image in _resolve(entry, kind)]
+    if not found:
+        raise ValueError(f"no {kind} in {source!r}; expected {_expected(kind)}")
+    cases = _unique_cases(found)
+    logger.info("%d %ss to segment in %s", len(found), kind, source)
+    return [{"image": image.image, "case": case} for image, case in zip(found, cases, strict=True)]
+
+
+def _expected(kind: str) -> str:
+    files = f"files that end in {', '.join(_EXTENSIONS[kind])}"
+    return f"{files}, or DICOM" if kind == "volume" else files
+
+
+def _as_list(source: Any, datalist_key: str | None) -> Iterable[Any]:
+    if isinstance(source, str) and source.lstrip().startswith("[") and not Path(source).exists():
+        try:
+            source = ast.literal_eval(source.strip())
+        except (ValueError, SyntaxError) as error:
+            raise ValueError(f"{source!r} starts like a list but does not read as one: {error}") from error
+    if isinstance(source, (list, tuple)):
+        return source
+    if isinstance(source, (str, os.PathLike)) and str(source).lower().endswith(".json"):
+        return _read_datalist(Path(source).expanduser(), datalist_key)
+    return [source]
+
+
+def _read_datalist(file: Path, key: str | None) -> list[dict[str, Any]]:
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {file}")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is no JSON: {error}") from error
+    if isinstance(content, dict):
+        lists = {name: value for name, value in content.items() if isinstance(value, list)}
+        usual = [name for name in _DATALIST_KEYS if lists.get(name)] or list(lists)
+        if key is None and (len(usual) == 1 or usual == list(_DATALIST_KEYS)):
+            key = usual[0]
+        if key not in lists:
+            raise ValueError(f"{file} has the lists {sorted(lists)}, got {key!r}; name one of them (datalist_key)")
+        content = lists[key]
+    if not isinstance(content, list):
+        raise ValueError(f"{file} must hold a list or a dictionary of lists, got a {type(content).__name__}")
+    entries = [entry if isinstance(entry, dict) else {"image": entry} for entry in content]
+    # joining leaves absolute paths as they are
+    return [{**entry, "image": file.parent / entry["image"]} if "image" in entry else entry for entry in entries]
+
+
+def _resolve(entry: Any, kind: str) -> list[_Found]:
+    """The images of one entry."""
+    given = ""
+    if isinstance(entry, Mapping):
+        if "image" not in entry:
+            raise ValueError(f"no key 'image' in {dict(entry)}; expected the path of an image there")
+        entry, given = entry["image"], str(entry.get("case", ""))
+    if not isinstance(entry, (str, os.PathLike)):
+        raise ValueError(f"cannot take {entry!r} for an image; expected a path or a dictionary with the key 'image'")
+    path = Path(entry).expanduser()
+    if kind == "volume" and "#series=" in path.name:
+        return [_name_series(DicomSeries.open(path), path.parent / path.name.partition("#")[0], given, alone=False)]
+    if path.is_dir():
+        return _search(path, kind)
+    if not path.exists():
+        raise FileNotFoundError(f"no file or folder {path}")
+    if _extension(path, kind):
+        return _name_file(path, kind, given)
+    if kind == "volume" and DicomSeries.is_dicom(path):
+        return [_Found(str(path), path.parent, given, path.stem, path.name)]
+    raise ValueError(f"cannot read {path}: expected {_expected(kind)}; convert it")
+
+
+def _search(folder: Path, kind: str) -> list[_Found]:
+    found: list[_Found] = []
+    for path in [folder, *sorted(folder.rglob("*"))]:
+        inside = path.relative_to(folder).parts
+        if any(part.startswith(".") for part in inside) or any(part in _SKIPPED_FOLDERS for part in inside[:-1]):
+            continue
+        if path.is_dir() and kind == "volume":
+            series = DicomSeries.find(path)
+            found += [_name_series(one, path, alone=len(series) == 1) for one in series]
+        elif path.is_file() and _extension(path, kind) and not _SKIPPED.fullmatch(_stem(path, kind)):
+            found += _name_file(path, kind)
+    if not found:
+        raise ValueError(
+            f"no {kind} in the folder {folder}: expected {_expected(kind)} "
+            "(those named as masks, 4D series or results, such as *_gt, *_4d and *_seg, are left out)"
+        )
+    return found
+
+
+def _name_file(path: Path, kind: str, given: str = "") -> list[_Found]:
+    stem, pages = _stem(path, kind), _count_pages(path)
+    if pages == 1:
+        return [_Found(str(path), path.parent, given, stem, path.name)]
+    endings = [f"page{page:0{len(str(pages - 1))}d}" for page in range(pages)]
+    start = f"{given}_" if given else ""
+    return [
+        _Found(
+            f"{path}#page={page}", path.parent, start and start + ending, f"{stem}_{ending}", f"{path.name}_{ending}"
+        )
+        for page, ending in enumerate(endings)
+    ]
+
+
+def _count_pages(path: Path) -> int:
+    if not path.name.lower().endswith(_PAGED):
+        return 1
+    try:
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1)
+    except Exception as error:  # whatever Pillow stumbles over; reading the file will tell
+        logger.debug("%s: %s", path, error)
+        return 1
+
+
+def _name_series(series: DicomSeries, folder: Path, given: str = "", alone: bool = True) -> _Found:
+    place = folder.absolute()
+    name = "_".join(part for part in (place.name, series.number, series.description) if part)
+    if Path(series.address) in series.files:
+        name = longer = f"{place.name}_{series.files[0].stem}"
+    else:
+        longer = f"{name}_{series.address.rpartition('=')[2]}"
+    return _Found(series.address, place.parent, given, place.name if alone else name, place.name if alone else longer)
+
+
+def _extension(path: Path, kind: str) -> str:
+    return next((extension for extension in _EXTENSIONS[kind] if path.name.lower().endswith(extension)), "")
+
+
+def _stem(path: Path, kind: str) -> str:
+    return path.name[: len(path.name) - len(_extension(path, kind))]
+
+
+def _as_file_name(text: str) -> str:
+    """Results are named by the case, and what follows a dot would be taken for an extension there."""
+    return re.sub(r"[^\w-]+", "_", text)
+
+
+def _unique_cases(found: Sequence[_Found]) -> list[str]:
+    """The given names, and for the others the shortest of three that no other image has."""
+    common = os.path.commonpath([image.folder.absolute() for image in found])
+    names = [[_as_file_name(image.given)] * 3 if image.given else image.names(common) for image in found]
+    cases = [name[0] for name in names]
+    for length in (1, 2):
+        counts = Counter(cases)
+        cases = [name[length] if counts[case] > 1 else case for case, name in zip(cases, names, strict=True)]
+    counts = Counter(cases)
+    for image, case in zip(found, cases, strict=True):
+        if counts[case] > 1:
+            raise ValueError(
+                f"{image.image} is there twice, or gets the name {case!r} like another image; name each image once, "
+                f"or give dictionaries with 'image' and 'case'"
+            )
+    return cases

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the numbers in a segmentation mean: names, colors and codes of the classes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PALETTE", "LabelScheme"]
+
+PALETTE: tuple[tuple[int, int, int], ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 190, 130),
+    (240, 228, 66),
+    (220, 60, 40),
+    (204, 121, 167),
+    (60, 110, 240),
+    (160, 110, 210),
+    (170, 110, 80),
+    (180, 230, 60),
+    (0, 210, 220),
+    (255, 150, 150),
+    (150, 220, 150),
+    (200, 180, 240),
+)
+"""Colors of the classes 1, 2, ...; the first ones stay apart for color-blind readers. Repeats when there are more."""
+
+
+@dataclass(frozen=True)
+class LabelScheme:
+    """
+    The classes 1, 2, ... of a segmentation (0 is background), and the model that made it.
+
+    Args:
+        names: names of the classes.
+        colors: red, green and blue of each class, 0 to 255.
+        codes: for each class ``{"category": code, "type": code}``, with codes ``[value, scheme, meaning]`` of a
+            terminology, as DICOM names what a segment is; empty for a class without codes.
+        model: name of the model. Defaults to "unnamed".
+        version: its version. Defaults to "0".
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    codes: tuple[Mapping[str, Sequence[str]], ...]
+    model: str = "unnamed"
+    version: str = "0"
+
+    @classmethod
+    def from_metadata(cls, file: str | os.PathLike[str], class_names: Sequence[str] | None = None) -> LabelScheme:
+        """
+        Read a bundle's ``configs/metadata.json``, at ``network_data_format/outputs/pred``.
+
+        Names are those of ``channel_def``; its first channel is the background unless it is the only one. Beside it may
+        stand ``channel_colors``, as ``{"1": [230, 159, 0]}``, and ``channel_codes``, as ``{"1": {"category":
+        ["91723000", "SCT", "Anatomical Structure"], "type": ["87878005", "SCT", "Left ventricle"]}}``, with the
+        numbers of ``channel_def``. A class without a color gets that of :py:data:`PALETTE`.
+
+        Args:
+            file: the file.
+            class_names: names of all classes, background first, where an option of the bundle makes them others than
+                those of the metadata, which then gives colors and codes by the name. Defaults to None.
+
+        Returns:
+            the classes.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when it names no classes, or a color or code is malformed.
+        """
+        path = Path(file)
+        if not path.is_file():
+            raise FileNotFoundError(f"no metadata at {path}; give the bundle's folder by --bundle_root")
+        try:
+            metadata = json.loads(path.read_text(encoding="utf-8"))
+            output = metadata["network_data_format"]["outputs"]["pred"]
+            channels = dict(sorted(output["channel_def"].items(), key=lambda item: int(item[0])))
+        except (KeyError, ValueError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f"{path} names no classes at network_data_format/outputs/pred/channel_def: {error!r}"
+            ) from error
+        names = list(channels.values())[1:] or list(channels.values())
+        names = [str(name) for name in (names if class_names is None else class_names[1:])]
+        key_of = {name: key for key, name in channels.items()}
+        given = output.get("channel_colors", {})
+        colors = [given.get(key_of.get(name), PALETTE[index % len(PALETTE)]) for index, name in enumerate(names)]
+        codes = [output.get("channel_codes", {}).get(key_of.get(name), {}) for name in names]
+        for name, color, code in zip(names, colors, codes, strict=True):
+            _check(f"{path}, {name}", color, code)
+        return cls(
+            tuple(names),
+            tuple((color[0], color[1], color[2]) for color in colors),
+            tuple(codes),
+            str(metadata.get("name", cls.model)),
+            str(metadata.get("version", cls.version)),
+        )
+
+
+def _check(place: str, color: Any, code: Any) -> None:
+    if len(color) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in color):
+        raise ValueError(f"{place}: the color is {color}, expected red, green and blue from 0 to 255")
+    if code and (set(code) != {"category", "type"} or any(len(parts) != 3 for parts in code.values())):
+        raise ValueError(f"{place}: the codes are {code}, expected category and type, each [value, scheme, meaning]")

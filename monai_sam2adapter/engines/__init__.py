@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Engines: MONAI's, made to fit what bundles here need."""
+
+from __future__ import annotations
+
+from .case_evaluator import CaseEvaluator
+
+__all__ = ["CaseEvaluator"]

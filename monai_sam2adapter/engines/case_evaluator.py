@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inference over cases of which some may fail."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from monai.engines import SupervisedEvaluator
+
+from ..data.case_dataset import describe_error
+
+__all__ = ["CaseEvaluator"]
+
+logger = logging.getLogger(__name__)
+
+
+class CaseEvaluator(SupervisedEvaluator):
+    """
+    ``monai.engines.SupervisedEvaluator`` that goes on with the next case when one fails, and raises at the end.
+
+    What fails may be reading (with :py:class:`monai_sam2adapter.data.CaseDataset`), the network (out of memory, for
+    one) or postprocessing, where results are written. Each failure is logged when it happens. Handlers meet a failed
+    case as an iteration with an empty batch and an empty output. Batches hold one case.
+
+    Arguments are those of ``SupervisedEvaluator``.
+
+    Attributes:
+        failures: the reason by the name of each failed case of the last run.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.failures: dict[str, str] = {}
+        super().__init__(*args, **kwargs)
+
+    def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
+        """
+        Run over all cases.
+
+        Args:
+            global_epoch: number of the epoch, for logs. Defaults to 1.
+
+        Raises:
+            RuntimeError: when a case has failed, after the others are done; it names them all.
+        """
+        self.failures = {}
+        super().run(global_epoch)
+        if self.failures:
+            total = self.state.epoch_length
+            done = "all" if len(self.failures) == total else f"{len(self.failures)} of {total}"
+            lines = [f"  {case}: {reason}" for case, reason in self.failures.items()]
+            report = "\n".join([f"{done} cases failed, {total - len(self.failures)} are done:", *lines])
+            logger.error("%s", report)  # for those who read the log and not the traceback
+            raise RuntimeError(report)
+
+    def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> Any:
+        case, file = _first(batchdata, "case"), _first(batchdata, "file")
+        try:
+            if "error" not in batchdata:
+                return super()._iteration(engine, batchdata)
+            reason = _first(batchdata, "error")
+        except Exception as error:
+            reason = describe_error(error)
+            logger.debug("%s", case, exc_info=True)
+        self.failures[case] = f"{file}: {reason}"
+        logger.error("%s failed: %s: %s", case, file, reason)
+        engine.state.batch, engine.state.output = [], []
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # the next case may need what this one could not get
+        return engine.state.output
+
+
+def _first(batchdata: dict[str, Any], key: str) -> str:
+    values = batchdata.get(key) or ["unknown"]
+    return str(values[0])

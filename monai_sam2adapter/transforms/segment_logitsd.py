@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From logits to a segmentation, and how sure it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+__all__ = ["SegmentLogitsd"]
+
+_CHUNK = 16  # slices along the last axis whose probabilities are in memory at a time
+
+
+class SegmentLogitsd(MapTransform):
+    """
+    Replace logits by the most probable class of each voxel, and add maps of probabilities and of uncertainty on demand.
+
+    Several channels are classes (softmax, channel 0 is background); a single one is the foreground (sigmoid, class 1
+    from 0.5 on). MONAI's ``Activationsd`` and ``AsDiscreted`` do the same for the classes; this goes without a copy of
+    the logits, and refuses those that are NaN or infinite, which would come out as a class like any other.
+
+    Args:
+        keys: keys of the logits, ``(K, *spatial)``.
+        probabilities: whether to add the key ``"probabilities"``, ``(K, *spatial)``, float32. Defaults to False.
+        uncertainty: whether to add the key ``"uncertainty"``, ``(1, *spatial)``, float32: the entropy of the
+            probabilities, divided by that of equal ones, so that it runs from 0 (sure) to 1. Defaults to False.
+        allow_missing_keys: whether a key may be missing. Defaults to False.
+
+    Raises:
+        ValueError: when there are several keys but maps are wanted, whose names would be the same.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        probabilities: bool = False,
+        uncertainty: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if len(self.keys) > 1 and (probabilities or uncertainty):
+            raise ValueError(
+                f"maps of probabilities or uncertainty can be made for one key at a time, got {self.keys}."
+            )
+        self.probabilities = probabilities
+        self.uncertainty = uncertainty
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: dictionary with the logits.
+
+        Returns:
+            the same items, the logits replaced by classes, ``(1, *spatial)``, uint8, and the maps; metadata is kept.
+
+        Raises:
+            ValueError: when a logit is NaN or infinite, or there are more than 256 classes.
+        """
+        items = dict(data)
+        for key in self.key_iterator(items):
+            logits = items[key]
+            if len(logits) > 256:
+                raise ValueError(f"{len(logits)} classes do not fit into 8 bits; at most 256 are expected.")
+            if not all(channel.isfinite().all() for channel in logits):
+                raise ValueError(
+                    "the network's output has NaN or infinite values; try full precision (--amp False), and see "
+                    "whether the weights are finite."
+                )
+            if self.uncertainty:
+                parts = [_entropy(_probabilities(part)) for part in logits.split(_CHUNK, dim=-1)]
+                items["uncertainty"] = torch.cat(parts, dim=-1)
+            if self.probabilities:
+                items["probabilities"] = _probabilities(logits)
+            classes = logits >= 0 if len(logits) == 1 else logits.argmax(dim=0, keepdim=True)
+            items[key] = classes.to(torch.uint8)
+        return items
+
+
+def _probabilities(logits: torch.Tensor) -> torch.Tensor:
+    return logits.float().sigmoid() if len(logits) == 1 else logits.float().softmax(dim=0)
+
+
+def _entropy(probabilities: torch.Tensor) -> torch.Tensor:
+    """Entropy of ``(K, *spatial)``, divided by its maximum, ``(1, *spatial)``."""
+    if len(probabilities) == 1:
+        probabilities = torch.cat([probabilities, 1 - probabilities])
+    entropy = torch.special.entr(probabilities).sum(dim=0, keepdim=True)
+    return (entropy / math.log(len(probabilities))).clamp(0, 1)

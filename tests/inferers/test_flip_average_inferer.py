@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Averages over mirror images, against a plain computation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.inferers import SimpleInferer
+
+from monai_sam2adapter.inferers import FlipAverageInferer, VolumeSliceInferer
+
+
+@pytest.fixture
+def network() -> torch.nn.Module:
+    """Sees left from right: its kernel has no symmetry."""
+    return torch.nn.Conv2d(1, 3, kernel_size=3, padding=1)
+
+
+@torch.no_grad()
+def test_softmax_gives_the_mean_probabilities(network: torch.nn.Module) -> None:
+    image = torch.randn(2, 1, 7, 5)
+    logits = FlipAverageInferer(SimpleInferer(), flips=[[0], [1, 0]])(image, network)
+    parts = [network(image), network(image.flip(2)).flip(2), network(image.flip(2, 3)).flip(2, 3)]
+    expected = torch.stack([part.softmax(1) for part in parts]).mean(0)
+    torch.testing.assert_close(logits.softmax(1), expected)
+    assert (expected - parts[0].softmax(1)).abs().max() > 1e-2
+
+
+@torch.no_grad()
+def test_sigmoid_gives_the_mean_probability_of_one_channel() -> None:
+    image, network = torch.randn(1, 1, 7, 5), torch.nn.Conv2d(1, 1, kernel_size=3, padding=1)
+    logits = FlipAverageInferer(SimpleInferer(), flips=[[1]])(image, network)
+    expected = (network(image).sigmoid() + network(image.flip(3)).flip(3).sigmoid()) / 2
+    torch.testing.assert_close(logits.sigmoid(), expected)
+
+
+@torch.no_grad()
+def test_what_is_mirrored_comes_out_mirrored(network: torch.nn.Module) -> None:
+    volume = MetaTensor(torch.randn(1, 1, 7, 5, 4), affine=torch.diag(torch.tensor([2.0, 3, 4, 1])))
+    inferer = FlipAverageInferer(VolumeSliceInferer(batch_size=3), flips=[[0], [1], [0, 1], [2]])
+    logits = inferer(volume, network)
+    assert isinstance(logits, MetaTensor)
+    torch.testing.assert_close(logits.affine, volume.affine)
+    # [2] swaps slices, which the network does not see: their mean is no longer alike under flips of the other axes
+    axes = FlipAverageInferer(VolumeSliceInferer(), flips=[[0], [1], [0, 1]])
+    torch.testing.assert_close(axes(volume.flip(2), network), axes(volume, network).flip(2), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_certain_and_half_precision_logits_stay_finite() -> None:
+    def network(image: torch.Tensor) -> torch.Tensor:
+        return torch.cat([image * 1000, image * -1000], dim=1).half()
+
+    logits = FlipAverageInferer(SimpleInferer(), flips=[[0]])(torch.ones(1, 1, 4, 4), network)
+    assert logits.isfinite().all()
+    assert logits.dtype == torch.float32
+
+
+def test_without_flips_it_is_the_other_inferer(network: torch.nn.Module) -> None:
+    image = torch.randn(1, 1, 7, 5)
+    assert torch.equal(FlipAverageInferer(SimpleInferer())(image, network), network(image))
+
+
+@pytest.mark.parametrize("flips", [[0, 1], [[0, 0]], [[]], [[3]], [[-1]], "[[0]]", 1, [["0"]]])
+def test_malformed_flips_are_refused(flips: Any) -> None:
+    with pytest.raises(ValueError, match="flips must be lists of spatial axes"):
+        FlipAverageInferer(SimpleInferer(), flips=flips)
+
+
+def test_flips_that_cannot_be_are_refused(network: torch.nn.Module) -> None:
+    with pytest.raises(ValueError, match="mirror image twice"):
+        FlipAverageInferer(SimpleInferer(), flips=[[0, 1], [1, 0]])
+    with pytest.raises(ValueError, match="no spatial axis 2"):
+        FlipAverageInferer(SimpleInferer(), flips=[[2]])(torch.zeros(1, 1, 4, 4), network)
