@@ -29,7 +29,10 @@ _FRAME = re.compile(r"(?P<case>(?P<patient>patient\d{3})_frame(?P<frame>\d+))(?P
 
 
 def acdc_datalist(
-    dataset_dir: str | os.PathLike[str], split: str, split_file: str | os.PathLike[str] | None = None
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    split_file: str | os.PathLike[str] | None = None,
+    fold: int = 0,
 ) -> list[dict[str, str]]:
     """
     List the frames of one part of ACDC, as MONAI's datasets read them.
@@ -45,6 +48,7 @@ def acdc_datalist(
         split: ``train``, ``val`` or ``test``.
         split_file: an own split, a JSON file as ``read_split`` takes it. Defaults to the one in the package, which
             takes 14, 2 and 4 of the 20 patients of each pathology.
+        fold: which fold of the split file. Defaults to 0; the one in the package has no other.
 
     Returns:
         one dictionary a frame, sorted by case, all with the keys ``image`` and ``label`` (paths), ``case``
@@ -53,12 +57,12 @@ def acdc_datalist(
 
     Raises:
         FileNotFoundError: when the folder or the split file does not exist.
-        ValueError: when ``split`` is none of the three, the folder holds no patient of it, a frame lacks its mask or
-            a mask its frame.
+        ValueError: when ``split`` is none of the three, there is no such fold, the folder holds no patient of it, a
+            frame lacks its mask or a mask its frame, or a file is there both packed (.nii.gz) and not (.nii).
     """
     part = look_up_option(split, SPLIT_PARTS)
     file = packaged_split_file("acdc") if split_file is None else Path(split_file)
-    wanted = set(read_split(file)[part])
+    wanted = set(read_split(file, fold)[part])
     patients = find_acdc_patients(dataset_dir)
     chosen = {patient: frames for patient, frames in patients.items() if patient in wanted}
     if not chosen:
@@ -86,11 +90,12 @@ def find_acdc_patients(dataset_dir: str | os.PathLike[str]) -> dict[str, list[di
 
     Returns:
         for every patient, sorted, the frames as ``acdc_datalist`` gives them, with an empty string in place of the
-        path of an image or a mask that is missing.
+        path of an image or a mask that is missing. Of a file that is there both packed (.nii.gz) and not (.nii), it is
+        the latter.
 
     Raises:
         FileNotFoundError: when the folder does not exist.
-        ValueError: when there is no patient in it, or one file both packed (.nii.gz) and not (.nii).
+        ValueError: when there is no patient in it.
     """
     root = Path(dataset_dir).expanduser()
     if not root.is_dir():
@@ -104,13 +109,14 @@ def find_acdc_patients(dataset_dir: str | os.PathLike[str]) -> dict[str, list[di
 
 def acdc_layout_problems(patients: Mapping[str, Sequence[Mapping[str, str]]]) -> list[str]:
     """
-    Say what is missing.
+    Say what is missing or there twice.
 
     Args:
         patients: what ``find_acdc_patients`` returned, or a part of it.
 
     Returns:
-        one text for every patient without a frame, frame without a mask and mask without a frame.
+        one text for every patient without a frame, frame without a mask, mask without a frame, and file that is there
+        both packed and not.
     """
     problems = []
     for patient, frames in patients.items():
@@ -121,6 +127,11 @@ def acdc_layout_problems(patients: Mapping[str, Sequence[Mapping[str, str]]]) ->
                 problems.append(f"{frame['image']}: its mask {frame['case']}_gt.nii.gz is missing")
             if not frame["image"]:
                 problems.append(f"{frame['label']}: a mask without its image {frame['case']}.nii.gz")
+            problems += [
+                f"{path}.gz: is there twice, also as {path}; keep one of them"
+                for path in (frame["image"], frame["label"])
+                if path.endswith(".nii") and Path(f"{path}.gz").is_file()
+            ]
     return problems
 
 
@@ -143,9 +154,7 @@ def _find_frames(folder: Path) -> list[dict[str, str]]:
             },
         )
         key = "label" if match["label"] else "image"
-        if frame[key]:
-            raise ValueError(f"{path} is there twice, also as {frame[key]}; keep one of them")
-        frame[key] = str(path)
+        frame[key] = frame[key] or str(path)  # .nii sorts before .nii.gz
     return [frames[case] for case in sorted(frames)]
 
 

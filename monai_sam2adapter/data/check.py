@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,8 @@ __all__ = ["DatasetReport", "check_image_and_label", "format_report"]
 # the corners of a mask may be this much off those of its image, in sides of the smallest voxel: more than the rounding
 # of a header, less than what can be seen
 _GEOMETRY_TOLERANCE = 0.01
+# the row of what no part of the split names
+_NO_PART = "in no part"
 
 
 @dataclass
@@ -28,10 +30,12 @@ class DatasetReport:
         class_names: what the labels stand for, from 0 on; no other label is allowed.
         counts: for every part of the split, how many there are of each thing, such as patients, volumes and slices.
         shapes: shape of every image that could be read.
-        spacings: voxel spacing of every image that could be read, in mm.
-        voxels: voxels of each class in all masks.
-        volumes_with_class: masks that hold each class.
+        spacings: voxel spacing of every image that could be read, in mm; none for images without such.
         problems: one text for every problem, with the file that it is in.
+        image_word: what an image is called in the printed report. Defaults to "volume".
+        voxel_word: what its elements are called there. Defaults to "voxel".
+        voxels: voxels (or pixels) of each class in all masks.
+        volumes_with_class: masks that hold each class.
     """
 
     name: str
@@ -40,9 +44,11 @@ class DatasetReport:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     spacings: list[tuple[float, ...]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    image_word: str = "volume"
+    voxel_word: str = "voxel"
     voxels: np.ndarray = field(init=False)
     volumes_with_class: np.ndarray = field(init=False)
-    problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.voxels = np.zeros(len(self.class_names), dtype=np.int64)
@@ -53,6 +59,11 @@ class DatasetReport:
         row = self.counts.setdefault(part, {})
         for thing, number in things.items():
             row[thing] = row.get(thing, 0) + number
+
+    def count_case(self, parts: Mapping[str, Collection[str]], name: str, **things: int) -> None:
+        """As ``count``, in every part that names the case or patient (see ``name_parts``), or in the row of none."""
+        for part in [part for part, names in parts.items() if name in names] or [_NO_PART]:
+            self.count(part, **things)
 
 
 def check_image_and_label(image: str, label: str, report: DatasetReport) -> tuple[int, ...]:
@@ -98,10 +109,12 @@ def format_report(report: DatasetReport) -> str:
     rows += [[part, *(str(row.get(thing, 0)) for thing in columns)] for part, row in report.counts.items()]
     lines += [*_table(rows, text_column=0), ""]
     if report.shapes:
-        lines.append(f"size     {_range(report.shapes, '{:.0f}')} voxels")
-        lines += [f"spacing  {_range(report.spacings, '{:.4g}')} mm", ""]
+        lines.append(f"size     {_range(report.shapes, '{:.0f}')} {report.voxel_word}s")
+        if report.spacings:
+            lines.append(f"spacing  {_range(report.spacings, '{:.4g}')} mm")
+        lines.append("")
     share = 100 * report.voxels / max(int(report.voxels.sum()), 1)
-    rows = [["label", "class", "voxels", "%", "volumes with it"]]
+    rows = [["label", "class", f"{report.voxel_word}s", "%", f"{report.image_word}s with it"]]
     for k, name in enumerate(report.class_names):
         rows.append([str(k), name, str(report.voxels[k]), f"{share[k]:.2f}", str(report.volumes_with_class[k])])
     lines += [*_table(rows, text_column=1), ""]

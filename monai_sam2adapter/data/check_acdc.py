@@ -9,12 +9,9 @@ from tqdm import tqdm
 
 from .acdc import ACDC_CLASS_NAMES, acdc_layout_problems, find_acdc_patients
 from .check import DatasetReport, check_image_and_label
-from .split import SPLIT_PARTS, packaged_split_file, read_split
+from .split import name_parts, packaged_split_file, read_folds
 
 __all__ = ["check_acdc"]
-
-# patients that no part of the split names
-_NO_PART = "in no part"
 
 
 def check_acdc(
@@ -35,23 +32,22 @@ def check_acdc(
         FileNotFoundError: when the folder or the split file does not exist.
         ValueError: when there is no patient in the folder, or the split file is none.
     """
-    split = read_split(packaged_split_file("acdc") if split_file is None else split_file)
-    part_of = {patient: part for part, patients in split.items() for patient in patients}
+    parts = name_parts(read_folds(packaged_split_file("acdc") if split_file is None else split_file))
     patients = find_acdc_patients(dataset_dir)
     report = DatasetReport("ACDC", str(dataset_dir), ACDC_CLASS_NAMES)
-    for part in SPLIT_PARTS:
+    for part in parts:
         report.count(part, patients=0, volumes=0, slices=0)
     for patient in patients:
-        report.count(part_of.get(patient, _NO_PART), patients=1)
+        report.count_case(parts, patient, patients=1)
     report.problems += [
         f"{dataset_dir}: no patient of the part {part!r} of the split"
-        for part in SPLIT_PARTS
+        for part in parts
         if not report.counts[part]["patients"]
     ]
     report.problems += acdc_layout_problems(patients)
     frames = [frame for patient in patients.values() for frame in patient]
     for frame in tqdm(frames, desc="Checking ACDC", unit="volume", disable=not progress):
         shape = check_image_and_label(frame["image"], frame["label"], report)
-        part = part_of.get(frame["patient"], _NO_PART)
-        report.count(part, volumes=1 if frame["image"] else 0, slices=shape[2] if len(shape) == 3 else 0)
+        slices = shape[2] if len(shape) == 3 else 0
+        report.count_case(parts, frame["patient"], volumes=1 if frame["image"] else 0, slices=slices)
     return report

@@ -6,9 +6,11 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-__all__ = ["SPLIT_PARTS", "packaged_split_file", "read_split"]
+__all__ = ["SPLIT_PARTS", "check_fold", "name_parts", "packaged_split_file", "read_folds", "read_split"]
 
 #: the parts of a split, in the order in which they are named everywhere
 SPLIT_PARTS = ("train", "val", "test")
@@ -19,21 +21,23 @@ def packaged_split_file(name: str) -> Path:
     return Path(__file__).parent / "splits" / f"{name}.json"
 
 
-def read_split(path: str | os.PathLike[str]) -> dict[str, list[str]]:
+def read_folds(path: str | os.PathLike[str]) -> list[dict[str, list[str]]]:
     """
-    Read a split from a JSON file: ``{"train": ["patient001", ...], "val": [...], "test": [...]}``.
+    Read all folds of a split file in JSON.
 
-    Every part must be there, and may be empty; other keys, such as a description, are left out.
+    It holds one split, ``{"train": ["patient001", ...], "val": [...], "test": [...]}``, or several of them,
+    ``{"folds": [{"train": ..., "val": ..., "test": ...}, ...]}``. Every part must be there, and may be empty; other
+    keys, such as a description, are left out.
 
     Args:
         path: the file.
 
     Returns:
-        the names of each part, in the order of the file.
+        for each fold, the names of each part, in the order of the file. One split is one fold.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is not of this form, or when a name is in it twice.
+        ValueError: when it is not of this form, or when a name is twice in a fold.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -42,10 +46,67 @@ def read_split(path: str | os.PathLike[str]) -> dict[str, list[str]]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"split file {file} is not JSON: {error}") from error
+    folds = content["folds"] if isinstance(content, dict) and "folds" in content else [content]
+    if not isinstance(folds, list) or not folds:
+        raise ValueError(f"split file {file}: 'folds' must be a list of at least one split, got {str(folds)[:120]}")
+    return [_check_parts(fold, file) for fold in folds]
+
+
+def read_split(path: str | os.PathLike[str], fold: int = 0) -> dict[str, list[str]]:
+    """
+    Read one split from a JSON file, as ``read_folds`` takes it.
+
+    Args:
+        path: the file.
+        fold: which of its folds, from 0 on. Defaults to 0, the only one of a file that holds one split.
+
+    Returns:
+        the names of each part, in the order of the file.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: as in ``read_folds``, and when there is no such fold.
+    """
+    folds = read_folds(path)
+    check_fold(fold, len(folds), f"split file {path}")
+    return folds[fold]
+
+
+def check_fold(fold: int, number: int, what: str) -> None:
+    """Raise a ValueError unless ``fold`` counts one of the ``number`` folds that ``what`` has."""
+    # True would be fold 1, and "1" is what a quoted value on a command line becomes
+    if isinstance(fold, bool) or not isinstance(fold, int):
+        raise ValueError(f"fold is {fold!r}, expected an integer; {what} has {_folds(number)}")
+    if not 0 <= fold < number:
+        raise ValueError(f"there is no fold {fold}: {what} has {_folds(number)}")
+
+
+def name_parts(folds: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, set[str]]:
+    """
+    Name the parts of all folds, for a table of what is in each.
+
+    Args:
+        folds: what ``read_folds`` returned.
+
+    Returns:
+        the names in each part: ``train``, ``val`` and ``test`` for one fold, ``fold 0 train`` and so on for several.
+    """
+    many = len(folds) > 1
+    return {
+        f"fold {k} {part}" if many else part: set(fold[part]) for k, fold in enumerate(folds) for part in SPLIT_PARTS
+    }
+
+
+def _folds(number: int) -> str:
+    return "1 fold, number 0" if number == 1 else f"{number} folds, 0 to {number - 1}"
+
+
+def _check_parts(content: Any, file: Path) -> dict[str, list[str]]:
     if not isinstance(content, dict) or not all(_is_list_of_names(content.get(part)) for part in SPLIT_PARTS):
         raise ValueError(
             f"split file {file} is not a split: expected an object with the lists of names "
-            f"{', '.join(SPLIT_PARTS)} (a list may be empty), got {str(content)[:120]}"
+            f"{', '.join(SPLIT_PARTS)} (a list may be empty), or with a list 'folds' of such objects, "
+            f"got {str(content)[:120]}"
         )
     counts = Counter(name for part in SPLIT_PARTS for name in content[part])
     repeated = sorted(name for name, count in counts.items() if count > 1)

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inferers: how a 2D network is run on a volume."""
+"""Inferers: how a 2D network is run on images and volumes of any size."""
 
 from __future__ import annotations
 
+from .flip_average_inferer import FlipAverageInferer
+from .resize_inferer import ResizeInferer
 from .volume_slice_inferer import VolumeSliceInferer
 
-__all__ = ["VolumeSliceInferer"]
+__all__ = ["FlipAverageInferer", "ResizeInferer", "VolumeSliceInferer"]

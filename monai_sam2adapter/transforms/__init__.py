@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from .name_by_cased import NameByCased
+from .gray_mask_to_labeld import GrayMaskToLabeld
 from .require_finited import RequireFinited
+from .require_labelsd import RequireLabelsd
+from .save_segmentationd import SaveSegmentationd
+from .segment_logitsd import SegmentLogitsd
 
-__all__ = ["NameByCased", "RequireFinited"]
+__all__ = ["GrayMaskToLabeld", "RequireFinited", "RequireLabelsd", "SaveSegmentationd", "SegmentLogitsd"]

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_tensor
+
+from .file_of import file_of
 
 __all__ = ["RequireFinited"]
 
@@ -45,11 +46,6 @@ class RequireFinited(MapTransform):
         for key in self.key_iterator(items):
             broken = int((~torch.isfinite(convert_to_tensor(items[key], track_meta=False))).sum())
             if broken:
-                file = _file_of(items[key], str(key))
+                file = file_of(items[key], key)
                 raise ValueError(f"{file} has {broken} NaN or infinite values; repair the file or leave it out.")
         return items
-
-
-def _file_of(image: Any, key: str) -> str:
-    filename = image.meta.get("filename_or_obj") if isinstance(image, MetaTensor) else None
-    return str(filename or f"the item {key!r}")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,11 @@ def rgb(array: np.ndarray) -> np.ndarray:
     return np.zeros(array.shape, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 
+def unpack(path: Path) -> None:
+    """Put the unpacked file beside the packed one."""
+    nib.save(nib.load(path), path.with_suffix(""))
+
+
 def cut(path: Path, size: int) -> None:
     path.write_bytes(path.read_bytes()[:size])
 
@@ -51,6 +57,7 @@ def cut(path: Path, size: int) -> None:
 DAMAGES = {
     "mask-missing": (lambda root: mask(root).unlink(), frame, "its mask patient001_frame01_gt.nii.gz is missing"),
     "image-missing": (lambda root: frame(root).unlink(), mask, "a mask without its image patient001_frame01.nii.gz"),
+    "packed-and-not": (lambda root: unpack(frame(root)), frame, "is there twice, also as .*frame01.nii; keep one"),
     "other-shape": (lambda root: rewrite(mask(root), lambda a: a[:, :, 1:]), mask, "has the shape .* its image"),
     "other-spacing": (
         lambda root: rewrite(mask(root), affine=np.diag([1.1, 1, 1, 1])),
@@ -124,6 +131,27 @@ def test_good_data_are_counted_and_have_no_problem(phantom_dir: Path) -> None:
 def test_a_tiny_rounding_of_the_affine_is_no_problem(acdc_dir: Path) -> None:
     rewrite(mask(acdc_dir), affine=np.diag([1 + 1e-6, 1, 1, 1]))
     assert check_acdc(acdc_dir, progress=False).problems == []
+
+
+def test_every_fold_of_an_own_split_is_counted(acdc_dir: Path, tmp_path: Path) -> None:
+    names = [f"patient{number}" for number in ("001", "015", "017")]
+    folds = [{"train": names[:k] + names[k + 1 :], "val": [], "test": [names[k]]} for k in range(2)]
+    path = tmp_path / "folds.json"
+    path.write_text(json.dumps({"folds": folds}))
+    report = check_acdc(acdc_dir, path, progress=False)
+    assert {part: row["patients"] for part, row in report.counts.items()} == {
+        "fold 0 train": 2,
+        "fold 0 val": 0,
+        "fold 0 test": 1,
+        "fold 1 train": 2,
+        "fold 1 val": 0,
+        "fold 1 test": 1,
+    }
+    assert [problem.split(": ", 1)[1] for problem in report.problems] == [
+        "no patient of the part 'fold 0 val' of the split",
+        "no patient of the part 'fold 1 val' of the split",
+    ]
+    assert {item["patient"] for item in acdc_datalist(acdc_dir, "test", path, 1)} == {"patient015"}
 
 
 def test_patients_without_frames_and_parts_without_patients_are_problems(acdc_dir: Path) -> None:

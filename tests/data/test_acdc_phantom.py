@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 from monai_sam2adapter.data import CardiacPhantom, acdc_datalist, write_acdc_phantom
-from monai_sam2adapter.data import phantoms as phantoms_module
 
 GROUPS = ["NOR", "DCM", "HCM", "MINF", "RV"]
 
@@ -108,14 +106,6 @@ def test_patients_vary_and_their_tissues_overlap() -> None:
     assert min(empty) == 0 < max(empty)
 
 
-def test_writing_again_in_place_changes_nothing(tmp_path: Path) -> None:
-    arguments = {"num_train": 1, "num_val": 0, "num_test": 0, "progress": False}
-    assert write_acdc_phantom(tmp_path, **arguments)
-    before = contents(tmp_path), os.stat(tmp_path / "training").st_mtime_ns
-    assert not write_acdc_phantom(tmp_path, **arguments)
-    assert (contents(tmp_path), os.stat(tmp_path / "training").st_mtime_ns) == before
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -133,33 +123,14 @@ def test_numbers_out_of_range_are_errors_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_with_other_files_is_refused_and_kept(tmp_path: Path) -> None:
-    (tmp_path / "training" / "patient001").mkdir(parents=True)
-    (tmp_path / "training" / "patient001" / "scan.nii").write_text("real")
-    before = contents(tmp_path)
-    with pytest.raises(ValueError, match="is not empty and was not written as a phantom"):
-        write_acdc_phantom(tmp_path, progress=False)
-    assert contents(tmp_path) == before
-
-
 def test_other_phantoms_and_incomplete_ones_are_refused(acdc_dir: Path) -> None:
     same = {"num_train": 1, "num_val": 1, "num_test": 1, "progress": False}
     with pytest.raises(ValueError, match=r"holds other phantoms \(see .*phantom\.json\)"):
         write_acdc_phantom(acdc_dir, seed=5, **same)
     assert not write_acdc_phantom(acdc_dir, **same)
     (acdc_dir / "training" / "patient015" / "Info.cfg").unlink()
-    with pytest.raises(ValueError, match="files of patient015 are missing"):
+    with pytest.raises(ValueError, match=r"training/patient015/Info\.cfg is missing in"):
         write_acdc_phantom(acdc_dir, **same)
-
-
-def test_a_broken_run_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(phantoms_module.nib, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_acdc_phantom(tmp_path / "new", progress=False)
-    assert not [path for path in tmp_path.rglob("*") if path != tmp_path / "new"]
 
 
 def test_misspelt_options_are_answered_with_the_names() -> None:

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic data sets in the layout of the real ones, to run everything without a download."""
+"""A synthetic ACDC in the layout of the real one, to run everything without a download."""
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from pathlib import Path
 
 import nibabel as nib
@@ -13,17 +11,15 @@ import numpy as np
 from tqdm import tqdm
 
 from .cardiac_phantom import CardiacPhantom
+from .phantom_folder import write_phantom_folder
 from .split import SPLIT_PARTS, packaged_split_file, read_split
 
 __all__ = ["write_acdc_phantom"]
 
-# in the folder of the patients; says what was written there
-_MARKER = "phantom.json"
 # to be raised when the drawing changes, so that old phantoms are not taken for new ones
 _REVISION = 1
 # the pathologies in the order of ACDC's blocks of 20 patients
 _GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")
-_FILES_OF_PATIENT = 5
 
 
 def write_acdc_phantom(
@@ -38,8 +34,7 @@ def write_acdc_phantom(
     Write synthetic patients in the layout of ACDC: two frames with masks and Info.cfg each, no 4D file.
 
     The numbers of the patients are such that the split in the package finds as many as asked for in each part, spread
-    over the five pathologies. A patient depends on the seed and on its number alone. Everything is written beside
-    ``output_dir`` first, so that a broken run leaves nothing in it.
+    over the five pathologies. A patient depends on the seed and on its number alone.
 
     Args:
         output_dir: folder for the data set, absent or empty. Where it holds the same phantoms already, it stays as it
@@ -56,22 +51,17 @@ def write_acdc_phantom(
     Raises:
         ValueError: when a number is out of its range, or the folder holds anything else.
     """
-    output = Path(output_dir).expanduser()
-    if seed < 0:
-        raise ValueError(f"seed is {seed}, expected 0 or more")
     patients = _choose_patients({"train": num_train, "val": num_val, "test": num_test})
-    request = {"data_set": "acdc", "revision": _REVISION, "seed": seed, "patients": patients}
-    if _is_there(output, request, patients):
-        return False
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.resolve().name}_", dir=output.resolve().parent) as temporary:
-        training = Path(temporary) / "training"
+
+    def write(folder: Path) -> None:
+        training = folder / "training"
         training.mkdir()
         for patient in tqdm(patients, desc="Drawing phantoms", unit="patient", disable=not progress):
             _write_patient(training / patient, seed)
-        (training / _MARKER).write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
-        os.replace(training, output / "training")
-    return True
+
+    return write_phantom_folder(
+        output_dir, seed, {"data_set": "acdc", "revision": _REVISION, "patients": patients}, write
+    )
 
 
 def _choose_patients(numbers: dict[str, int]) -> list[str]:
@@ -85,21 +75,6 @@ def _choose_patients(numbers: dict[str, int]) -> list[str]:
     if not chosen:
         raise ValueError("no patient asked for; give num_train, num_val or num_test above 0")
     return sorted(chosen)
-
-
-def _is_there(output: Path, request: dict[str, object], patients: list[str]) -> bool:
-    """Whether the same phantoms are there; an error when something else is."""
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return False
-    marker = output / "training" / _MARKER
-    if not marker.is_file():
-        raise ValueError(f"{output} is not empty and was not written as a phantom; give another folder")
-    if json.loads(marker.read_text(encoding="utf-8")) != request:
-        raise ValueError(f"{output} holds other phantoms (see {marker}); delete that folder or give another one")
-    incomplete = [name for name in patients if len(list(marker.parent.glob(f"{name}/*"))) < _FILES_OF_PATIENT]
-    if incomplete:
-        raise ValueError(f"files of {incomplete[0]} are missing in {output}; delete that folder to write it anew")
-    return True
 
 
 def _write_patient(folder: Path, seed: int) -> None:

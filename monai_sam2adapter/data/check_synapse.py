@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checking a folder of Synapse before a training relies on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monai.utils import ensure_tuple
+from tqdm import tqdm
+
+from .check import DatasetReport, check_image_and_label
+from .split import SPLIT_PARTS, name_parts, packaged_split_file, read_folds
+from .synapse import find_synapse_cases, synapse_layout_problems, synapse_numbering_problems
+from .synapse_labels import synapse_class_names, synapse_label_map
+from .transunet_reader import TransUNetArrayReader
+
+__all__ = ["check_synapse"]
+
+logger = logging.getLogger(__name__)
+
+# the largest value of a scan in Hounsfield units is above this, for there is bone in every abdomen
+_BONE = 100
+
+
+def check_synapse(
+    dataset_dir: str | os.PathLike[str], split_file: str | os.PathLike[str] | None = None, progress: bool = True
+) -> DatasetReport:
+    """
+    Read every scan and its labels, or every array, of Synapse, count what is there and find what is wrong.
+
+    An organ that no case has is no problem, but is said in the log.
+
+    Args:
+        dataset_dir: as in ``synapse_datalist``.
+        split_file: as in ``synapse_datalist``.
+        progress: whether to show a progress bar. Defaults to True.
+
+    Returns:
+        the report, in the challenge's 14 classes for scans and in TransUNet's 9 for arrays.
+
+    Raises:
+        FileNotFoundError: when the folder or the split file does not exist.
+        ImportError: when there are .h5 files and h5py is not installed.
+        ValueError: when there is no case in the folder, or the split file is none.
+    """
+    folds = read_folds(packaged_split_file("synapse") if split_file is None else split_file)
+    parts = name_parts(folds)
+    cases = find_synapse_cases(dataset_dir)
+    reader = TransUNetArrayReader()
+    of_arrays = any(reader.verify_suffix(case["image"]) for case in cases.values())
+    report = DatasetReport("Synapse", str(dataset_dir), synapse_class_names(9 if of_arrays else 14))
+    for part in parts:
+        report.count(part, cases=0, slices=0)
+    report.problems += synapse_layout_problems(cases)
+    report.problems += synapse_numbering_problems(cases) if split_file is None else []
+    for name, case in tqdm(cases.items(), desc="Checking Synapse", unit="case", disable=not progress):
+        shape = _check_arrays(case, report) if of_arrays else _check_scan(case, report)
+        report.count_case(parts, name, cases=1, slices=shape[2] if len(shape) == 3 else 0)
+    report.problems += [
+        f"{dataset_dir}: no case of the part {part!r} of the split"
+        for part in SPLIT_PARTS
+        if not any(name in fold[part] for fold in folds for name in cases)
+    ]
+    absent = [name for name, number in zip(report.class_names, report.volumes_with_class, strict=True) if not number]
+    if absent:
+        logger.warning(f"{dataset_dir}: no case has {', '.join(absent)}")
+    return report
+
+
+def _check_scan(case: Mapping[str, Any], report: DatasetReport) -> tuple[int, ...]:
+    shape = check_image_and_label(case["image"], case["label"], report)
+    if shape:
+        voxels = np.asanyarray(nib.load(case["image"]).dataobj)  # type: ignore[attr-defined]
+        low, high = voxels.min(), voxels.max()
+        if low < high and (low >= 0 or high < _BONE):
+            report.problems.append(
+                f"{case['image']}: is not in Hounsfield units: values from {low:.4g} to {high:.4g}, expected air near "
+                f"-1000 and bone above {_BONE}; take the original scan"
+            )
+    return shape
+
+
+def _check_arrays(case: Mapping[str, Any], report: DatasetReport) -> tuple[int, ...]:
+    """As ``check_image_and_label``, for the files of one case of TransUNet's arrays."""
+    files = ensure_tuple(case["image"])
+    voxels = np.zeros_like(report.voxels)
+    shapes = [shape for shape in (_check_array_file(path, voxels, report) for path in files) if shape]
+    if voxels.any() and not voxels[1:].any():
+        report.problems.append(f"{files[0]}: its case is empty: no voxel of any class but background")
+    report.voxels += voxels
+    report.volumes_with_class += voxels > 0
+    in_plane = {shape[:2] for shape in shapes}
+    if len(in_plane) > 1:
+        report.problems.append(f"{files[0]}: the slices of its case differ in size: {sorted(in_plane)}")
+    if len(in_plane) != 1:
+        return ()
+    report.shapes.append((*shapes[0][:2], sum(shape[2] for shape in shapes)))
+    return report.shapes[-1]
+
+
+def _check_array_file(path: str, voxels: np.ndarray, report: DatasetReport) -> tuple[int, ...]:
+    """Adds to the voxels of each class; returns the shape of the image."""
+    image, label = (_read(path, key, report) for key in ("image", "label"))
+    if label is not None:
+        classes = np.asarray(synapse_label_map(9)[1])[label]
+        voxels += np.bincount(classes.ravel(), minlength=len(voxels))
+    if image is None:
+        return ()
+    if not np.isfinite(image).all():
+        report.problems.append(f"{path}: has {(~np.isfinite(image)).sum()} NaN or infinite voxels")
+    if label is not None and image.shape != label.shape:
+        report.problems.append(f"{path}: its labels have the size {label.shape}, its image {image.shape}")
+    return image.shape
+
+
+def _read(path: str, key: str, report: DatasetReport) -> np.ndarray | None:
+    reader = TransUNetArrayReader(key)
+    try:
+        return reader.get_data(reader.read(path))[0]
+    except ValueError as error:  # names the file
+        report.problems.append(str(error))
+        return None

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may be in a mask that is a picture of two gray values, black and white."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["gray_mask_problem"]
+
+# JPEG turns 0 and 255 into 0 to 7 and 248 to 255 in Kvasir-SEG; anything this far from both is another value
+_TOLERANCE = 32
+# of a JPEG alone this part may be farther: pixels at the edge, where a mask was resized before it was saved
+_SHARE_OF_JPEG = 0.01
+
+
+def gray_mask_problem(mask: np.ndarray, file: str) -> str:
+    """
+    Say why a mask cannot be cut into two classes by a threshold between black and white.
+
+    Masks of 0 and 1, of 0 and 65535, or of one gray value for each of several classes would be cut all the same, and
+    wrongly.
+
+    Args:
+        mask: gray values, of any shape and type.
+        file: its name; JPEG files, by their extension, may hold some other values.
+
+    Returns:
+        what the mask holds and what is expected; empty when all is well.
+    """
+    expected = "expected 0 (black) and 255 (white)"
+    low, high = float(mask.min()), float(mask.max())
+    if not (0 <= low <= high <= 255):  # written so that NaN is a problem too
+        return f"has the values {low:g} to {high:g}; {expected}"
+    if 0 < high < 128:
+        return f"has no value above {high:g}; {expected}"
+    between = (mask > _TOLERANCE) & (mask < 255 - _TOLERANCE)
+    allowed = _SHARE_OF_JPEG if file.lower().endswith((".jpg", ".jpeg")) else 0
+    if between.mean() > allowed:
+        values = np.unique(mask[between])
+        text = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
+        return f"has other gray values in {100 * between.mean():.2g} % of its pixels ({text}); {expected}"
+    return ""

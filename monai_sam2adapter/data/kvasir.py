@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Kvasir-SEG data set (photographs of polyps in colonoscopy)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from monai.utils import look_up_option
+
+from .image_pairs import pair_images
+from .split import SPLIT_PARTS, check_fold, read_folds
+
+__all__ = ["KVASIR_CLASS_NAMES", "find_kvasir_images", "kvasir_datalist", "kvasir_folds"]
+
+logger = logging.getLogger(__name__)
+
+#: what the classes 0 and 1 stand for; in the files of the masks polyps are white
+KVASIR_CLASS_NAMES = ("background", "polyp")
+
+_LAYOUT = "a folder 'images' and a folder 'masks' with files of the same names"
+# the archive's folder, and the archive as it unpacks
+_ROOTS = (".", "Kvasir-SEG")
+_LISTS = ("train.txt", "val.txt")
+# of all images for testing, and of the others for validation: 120 and 88 of 1000
+_TEST_SHARE = 0.12
+_VAL_SHARE = 0.1
+
+
+def kvasir_datalist(
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    fold: int = 0,
+    split_file: str | os.PathLike[str] | None = None,
+) -> list[dict[str, str]]:
+    """
+    List the images of one part of Kvasir-SEG, as MONAI's datasets read them with ``ImageFileReader``.
+
+    Source: D. Jha et al., "Kvasir-SEG: A Segmented Polyp Dataset", MMM 2020, arXiv:1911.07069 (data set). The masks
+    are JPEG files: their values lie around 0 and 255, so they have to be cut in the middle.
+
+    Args:
+        dataset_dir: folder with ``images`` and ``masks``, or the one in which the archive was unpacked.
+        split: ``train``, ``val`` or ``test``.
+        fold: which fold, of a split file with several. Defaults to 0.
+        split_file: an own split with the names of images without extension, a JSON file as ``read_split`` takes it.
+            Defaults to the split of ``kvasir_folds``.
+
+    Returns:
+        one dictionary an image, sorted by name, with the keys ``image`` and ``label`` (paths) and ``case`` (the name
+        without extension).
+
+    Raises:
+        FileNotFoundError: when the folder or the split file does not exist.
+        ValueError: when ``split`` is none of the three, there is no such fold, the layout is another one, the folder
+            holds no image of the part, or images and masks do not match.
+    """
+    part = look_up_option(split, SPLIT_PARTS)
+    items, problems = find_kvasir_images(dataset_dir)
+    if problems:
+        raise ValueError(
+            f"{dataset_dir} is not a complete Kvasir-SEG, expected {_LAYOUT}: {problems[0]}; "
+            f"`python -m monai_sam2adapter check kvasir {dataset_dir}` lists every problem"
+        )
+    folds = kvasir_folds(dataset_dir, [item["case"] for item in items], split_file)
+    check_fold(fold, len(folds), f"the split of {dataset_dir}" if split_file is None else f"split file {split_file}")
+    wanted = set(folds[fold][part])
+    chosen = [item for item in items if item["case"] in wanted]
+    if not chosen:
+        raise ValueError(
+            f"none of the {len(items)} images in {dataset_dir} is in the part {part!r} of its split, which has "
+            f"{len(wanted)}; add images or give an own split_file"
+        )
+    logger.info(f"Kvasir-SEG {part}: {len(chosen)} images of {len(wanted)}")
+    return chosen
+
+
+def kvasir_folds(
+    dataset_dir: str | os.PathLike[str], names: Iterable[str], split_file: str | os.PathLike[str] | None = None
+) -> list[dict[str, list[str]]]:
+    """
+    The split of a folder of Kvasir-SEG.
+
+    It is the first there is of
+
+    - ``split_file``;
+    - ``train.txt`` and ``val.txt`` in the folder, one name a line: the 880 and 120 images that the authors published
+      with ColonSegNet (Jha et al., IEEE Access 2021) and most papers take. The 120 are for testing;
+    - a split by the names alone: of the images, in the order of the SHA-256 of their names, the first 12 % (120 of
+      1000) are for testing. It is the same on every machine, and when some images are missing, nearly all others
+      stay in their part. It is not the authors' split.
+
+    Without ``split_file``, the first 10 % (88 of 880) of the others in that order are for validation, so that the
+    images for testing have no part in choosing an epoch.
+
+    Args:
+        dataset_dir: as in ``kvasir_datalist``.
+        names: the names of all images that are there, without extension.
+        split_file: as in ``kvasir_datalist``.
+
+    Returns:
+        one split a fold; one alone without ``split_file``.
+
+    Raises:
+        FileNotFoundError: when the folder or the split file does not exist.
+        ValueError: when a file is no split, one of the two lists is missing or names what the other one does, or
+            there is no list and fewer than 3 images.
+    """
+    if split_file is not None:
+        return read_folds(split_file)
+    root = _find_root(dataset_dir)
+    lists = [root / name for name in _LISTS]
+    if any(path.is_file() for path in lists):
+        train, test = _read_lists(lists)
+    else:
+        ordered = _shuffle(names)
+        if len(ordered) < 3:
+            raise ValueError(f"{root} has {len(ordered)} images, too few to split; give at least 3 or a split_file")
+        number = max(1, round(_TEST_SHARE * len(ordered)))
+        test, train = ordered[:number], ordered[number:]
+    train = _shuffle(train)
+    number = max(1, round(_VAL_SHARE * len(train)))
+    return [{"train": sorted(train[number:]), "val": sorted(train[:number]), "test": sorted(test)}]
+
+
+def find_kvasir_images(dataset_dir: str | os.PathLike[str]) -> tuple[list[dict[str, str]], list[str]]:
+    """
+    Find every image of a Kvasir-SEG folder, complete or not.
+
+    Args:
+        dataset_dir: as in ``kvasir_datalist``.
+
+    Returns:
+        the images as ``kvasir_datalist`` gives them, with an empty string in place of the path of an image or a mask
+        that is missing; and one text for every problem of the layout, with its file.
+
+    Raises:
+        FileNotFoundError: when the folder does not exist.
+        ValueError: when it is of another layout, or holds no picture.
+    """
+    root = _find_root(dataset_dir)
+    pairs, problems = pair_images(root / "images", root / "masks", str)
+    if not pairs:
+        raise ValueError(f"no picture in {root / 'images'}; expected PNG, JPEG, BMP or TIFF files")
+    return [{**pair, "case": name} for name, pair in pairs.items()], problems
+
+
+def _find_root(dataset_dir: str | os.PathLike[str]) -> Path:
+    folder = Path(dataset_dir).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no folder {folder}; expected the one of Kvasir-SEG, with {_LAYOUT}")
+    for root in (folder / name for name in _ROOTS):
+        if (root / "images").is_dir() and (root / "masks").is_dir():
+            return root
+    raise ValueError(f"{folder} is not laid out as Kvasir-SEG; expected {_LAYOUT}")
+
+
+def _read_lists(lists: list[Path]) -> list[list[str]]:
+    missing = [path for path in lists if not path.is_file()]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing; expected {' and '.join(_LISTS)}, or none of them")
+    train, test = (
+        [_without_extension(line.strip()) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        for path in lists
+    )
+    both = sorted(set(train) & set(test))
+    if both:
+        raise ValueError(f"{lists[0]} and {lists[1].name} both name {both[0]}, and {len(both) - 1} more; mend them")
+    return [train, test]
+
+
+def _without_extension(name: str) -> str:
+    return Path(name).stem if name.lower().endswith((".jpg", ".jpeg", ".png")) else name
+
+
+def _shuffle(names: Iterable[str]) -> list[str]:
+    """An order that depends on the names alone, not on a random number generator's version."""
+    return sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
