@@ -4,56 +4,82 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 import logging
+import math
 import os
-from collections.abc import Callable, Sequence
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import ignite.distributed as idist
+import monai
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
-from monai.utils import string_list_all_gather
+from monai.data import decollate_batch
+from PIL import Image
 
-from .atomic_file import atomic_path
-from .case_names import get_case_names
+from .._version import __version__
+from ..atomic_file import atomic_path
+from ..networks.weights import sha256_of_file
+from .case_names import get_case_names, get_case_sources
+from .evaluation_results import evaluation_results, example_cases
+from .html_report import render_html_report
+from .output_picture import draw_output
 
 __all__ = ["CaseReportSaver"]
 
 logger = logging.getLogger(__name__)
 
-_STATISTICS: dict[str, Callable[[np.ndarray], float]] = {
-    "mean": np.mean,
-    "std": np.std,
-    "median": np.median,
-    "min": np.min,
-    "max": np.max,
-}
+_COLUMNS = ("mean", "ci95_low", "ci95_high", "std", "median", "min", "max", "n_valid")
+_MAX_PICTURE_SIZE = (1200, 800)
 
 
 class CaseReportSaver:
     """
-    Write ``cases.csv`` and ``summary.csv`` after an evaluation and log the summary as a table.
+    Write ``results.json``, ``cases.csv``, ``summary.csv`` and ``report.html`` after an evaluation, and log a table.
 
+    - ``results.json``: ``title``, ``about`` (with date, versions and checkpoint) and all that
+      :py:func:`monai_sam2adapter.handlers.evaluation_results` gives: names and scores of the cases, summaries with 95 %
+      bootstrap intervals over the cases, pooled scores, confusion matrix. ``null`` stands for NaN.
     - ``cases.csv``: one row for each case and class: ``case,class,<metrics>``.
-    - ``summary.csv``: one row for each metric and class: ``metric,class,mean,std,median,min,max,n_valid``, over the
-      cases that have a value; ``std`` is that of the population, ``n_valid`` the number of those cases. The class
-      ``mean`` averages every column over the classes that have a value, so that its ``mean`` is the key metric of
-      :py:class:`monai_sam2adapter.metrics.CaseScores`; its ``n_valid`` is the sum.
+    - ``summary.csv``: one row for each metric and class: ``metric,class,mean,ci95_low,ci95_high,std,median,min,max,
+      n_valid``, over the cases that have a value. The class ``mean`` averages the classes that have a value, so that
+      its ``mean`` is the key metric of :py:class:`monai_sam2adapter.metrics.CaseScores`. Pooled scores have one value
+      for all cases: their ``std`` to ``max`` are ``nan``.
+    - ``report.html``: the same for the eye, in one file: tables, box plots, confusion matrix, pictures of the worst,
+      the median and the best case by the first metric, and what each number means.
 
     ``nan`` stands for a structure that is in neither prediction nor truth: there is nothing to score. The numbers are
     those that ``monai.handlers.IgniteMetricHandler(save_details=True)`` leaves in ``engine.state.metric_details``.
 
-    In a run over several processes it must be attached on all of them, since the case names are gathered; only the
-    first one writes and logs.
+    In a run over several processes it must be attached on all of them, since names and pictures are gathered; only the
+    first one writes and logs. A case that several processes got counts once, here but not in the metrics of the
+    evaluator: ``monai.data.DistributedSampler`` repeats the first cases to give every process as many, unless it has
+    ``even_divisible=False``. Cases are told apart by their ``"case"`` entry, else by the path of their image.
+
+    A small picture of every case is kept in memory until the end, some 100 KB each.
 
     Args:
-        output_dir: folder of the two files; made when missing.
+        output_dir: folder of the files; made when missing.
         class_names: names of the scored classes, in the order of the channels, without background where the metrics
             leave it out.
-        metrics: names of the metrics in the evaluator, also the names of the columns. Defaults to
-            ``("dice", "iou", "hd95_mm")``.
+        metrics: names of the metrics in the evaluator, also the names of the columns. One of
+            :py:class:`monai_sam2adapter.metrics.PooledScores` brings pooled Dice and IoU and the confusion matrix.
+            Defaults to ``("dice", "iou", "hd95_mm")``.
         image_key: key of the image in the batch, whose file name becomes the case name unless the batch has a
-            ``"case"`` entry. Defaults to "image".
+            ``"case"`` entry, and in the engine's output, to be drawn. Defaults to "image".
+        pred_key: key of the prediction in the engine's output, to be drawn. Defaults to "pred".
+        label_key: key of the truth in the engine's output, to be drawn. Defaults to "label".
+        slice_axis: spatial axis of volumes that is cut into slices for pictures. Defaults to -1.
+        title: headline of the report. Defaults to "Evaluation".
+        about: what else to say of the run, such as data set and split, by its name. Defaults to nothing.
+        checkpoint_file: the file of weights, to be named with its SHA-256. Defaults to None.
 
     Raises:
         ValueError: when ``class_names`` or ``metrics`` is empty, or holds a name twice.
@@ -65,6 +91,12 @@ class CaseReportSaver:
         class_names: Sequence[str],
         metrics: Sequence[str] = ("dice", "iou", "hd95_mm"),
         image_key: str = "image",
+        pred_key: str = "pred",
+        label_key: str = "label",
+        slice_axis: int = -1,
+        title: str = "Evaluation",
+        about: Mapping[str, Any] | None = None,
+        checkpoint_file: str | os.PathLike[str] | None = None,
     ) -> None:
         for argument, names in (("class_names", class_names), ("metrics", metrics)):
             if not names or len(set(names)) < len(names):
@@ -73,7 +105,15 @@ class CaseReportSaver:
         self.class_names = list(class_names)
         self.metrics = list(metrics)
         self.image_key = image_key
-        self._cases: list[str] = []
+        self.pred_key = pred_key
+        self.label_key = label_key
+        self.slice_axis = slice_axis
+        self.title = title
+        self.about = dict(about or {})
+        self.checkpoint_file = checkpoint_file
+        self._cases: list[tuple[str, str]] = []  # name and source, of this process
+        self._pictures: dict[str, bytes] = {}  # PNG by source
+        self._undrawn: list[str] = []  # name and error
 
     def attach(self, engine: Engine) -> None:
         """
@@ -81,29 +121,67 @@ class CaseReportSaver:
             engine: evaluator whose metrics were attached before (those given to its constructor are).
         """
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect_names)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
     def _start(self, engine: Engine) -> None:
-        self._cases = []
+        self._cases, self._pictures, self._undrawn = [], {}, []
 
-    def _collect_names(self, engine: Engine) -> None:
-        self._cases += get_case_names(engine.state.batch, self.image_key, first_index=len(self._cases))
+    def _collect(self, engine: Engine) -> None:
+        names = get_case_names(engine.state.batch, self.image_key, first_index=len(self._cases))
+        sources = get_case_sources(engine.state.batch, self.image_key)
+        output = engine.state.output
+        cases: Any = decollate_batch(output) if isinstance(output, Mapping) else output
+        for name, source, case in zip(names, sources, cases, strict=True):
+            # what has no source cannot be told from a case of another process, so it is never taken for one
+            unique = source or f"{len(self._cases)} of process {idist.get_rank()}"
+            self._cases.append((name, unique))
+            self._draw(name, unique, case)
+
+    def _draw(self, name: str, source: str, case: Mapping[str, Any]) -> None:
+        try:
+            with_background = len(case[self.pred_key]) == len(self.class_names) > 1
+            names = self.class_names[1:] if with_background else self.class_names
+            picture = draw_output(case, names, self.image_key, self.pred_key, self.label_key, self.slice_axis)
+        except (KeyError, ValueError) as error:  # numbers without pictures are better than none
+            self._undrawn.append(f"{name}: {error!r}")
+            return
+        thumbnail = Image.fromarray(picture)
+        thumbnail.thumbnail(_MAX_PICTURE_SIZE)
+        content = io.BytesIO()
+        thumbnail.save(content, format="PNG")
+        self._pictures[source] = content.getvalue()
 
     def _report(self, engine: Engine) -> None:
-        # the metrics gather their buffers in the same order, by rank
-        cases = string_list_all_gather(self._cases) if idist.get_world_size() > 1 else self._cases
+        if self._undrawn:
+            logger.warning("The report has no picture of %d cases, the first: %s", len(self._undrawn), self._undrawn[0])
+        cases = _gather(self._cases)
+        kept = _kept(cases, may_repeat=idist.get_world_size() > 1)
+        tables = {name: values[kept] for name, values in self._details(engine, len(cases)).items()}
+        scores = {name: values for name, values in tables.items() if values.ndim == 2}
+        names = _number_repeats([cases[index][0] for index in kept])
+        examples = {cases[kept[index]][1]: f"{names[index]}: {what}" for index, what in example_cases(scores).items()}
+        pictures = dict(_gather([(source, self._pictures[source]) for source in examples if source in self._pictures]))
         if idist.get_rank() != 0:
             return
-        scores = self._scores(engine, len(cases))
-        self._write("cases.csv", ["case", "class", *self.metrics], self._case_rows(cases, scores))
-        summary = {name: self._summarize(values) for name, values in scores.items()}
-        rows = [[metric, *row] for metric, table in summary.items() for row in table]
-        self._write("summary.csv", ["metric", "class", *_STATISTICS, "n_valid"], rows)
-        logger.info("%s", self._table(len(cases), summary))
+        if len(kept) < len(cases):
+            logger.warning(
+                "%d cases came more than once and count once in the report, but not in the evaluator's own metrics; "
+                "give its DistributedSampler even_divisible=False.",
+                len(cases) - len(kept),
+            )
+        confusions = next((values for values in tables.values() if values.ndim == 3), None)
+        results = {
+            "title": self.title,
+            "about": self._about(),
+            **evaluation_results(names, self.class_names, scores, confusions),
+        }
+        shown = [(caption, pictures[source]) for source, caption in examples.items() if source in pictures]
+        self._write_all(results, render_html_report(results, shown))
+        logger.info("%s", self._text(results))
 
-    def _scores(self, engine: Engine, n_cases: int) -> dict[str, np.ndarray]:
-        """Scores of each metric, ``(cases, classes)``, checked against the names."""
+    def _details(self, engine: Engine, n_cases: int) -> dict[str, np.ndarray]:
+        """What each metric has kept of the cases, ``(cases, ...)``."""
         details = getattr(engine.state, "metric_details", {})
         missing = [name for name in self.metrics if details.get(name) is None]
         if missing:
@@ -111,48 +189,105 @@ class CaseReportSaver:
                 f"the evaluator has no details of the metrics {missing}, only of {sorted(details)}; name its metrics "
                 "in CaseReportSaver(metrics=...) and attach them with IgniteMetricHandler(save_details=True)."
             )
-        scores = {name: details[name].cpu().numpy().astype(float) for name in self.metrics}
-        for name, values in scores.items():
-            if values.shape != (n_cases, len(self.class_names)):
-                raise ValueError(
-                    f"metric {name} has values of shape {values.shape}, expected {n_cases} cases x "
-                    f"{len(self.class_names)} classes; class_names must name the scored classes, got "
-                    f"{self.class_names}."
-                )
-        return scores
+        tables = {name: details[name].cpu().numpy() for name in self.metrics}
+        wrong = {name: len(values) for name, values in tables.items() if len(values) != n_cases}
+        if wrong:
+            raise ValueError(
+                f"the metrics have scored {wrong} cases, expected {n_cases}; attach the report to them all."
+            )
+        return {name: values if values.ndim == 3 else values.astype(float) for name, values in tables.items()}
 
-    def _case_rows(self, cases: list[str], scores: dict[str, np.ndarray]) -> list[list[str]]:
-        return [
-            [case, class_name, *(f"{values[n, c]:.6f}" for values in scores.values())]
-            for n, case in enumerate(cases)
+    def _about(self) -> dict[str, Any]:
+        about = {
+            **self.about,
+            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "versions": f"monai_sam2adapter {__version__}, monai {monai.__version__}, torch {torch.__version__}, "
+            f"numpy {np.__version__}, Python {platform.python_version()}",
+        }
+        if self.checkpoint_file is not None:
+            path = Path(self.checkpoint_file)
+            about["checkpoint"] = f"{path}, SHA-256 {sha256_of_file(path)}" if path.is_file() else f"{path}, not found"
+        return {key: str(value) for key, value in about.items()}
+
+    def _write_all(self, results: dict[str, Any], page: str) -> None:
+        metrics = results["metrics"]
+        case_rows = [
+            [case, class_name, *(f"{metric['values'][n][c]:.6f}" for metric in metrics.values())]
+            for n, case in enumerate(results["cases"])
             for c, class_name in enumerate(self.class_names)
         ]
-
-    def _summarize(self, values: np.ndarray) -> list[list[str]]:
-        """Rows of one metric, one for each class and their mean, as text."""
-        table = []
-        for column in values.T:
-            valid = column[~np.isnan(column)]
-            table.append([function(valid) if len(valid) else np.nan for function in _STATISTICS.values()])
-        scored = [row for row in table if not np.isnan(row[0])]
-        table.append(list(np.mean(scored, axis=0)) if scored else [np.nan] * len(_STATISTICS))
-        counts = (~np.isnan(values)).sum(axis=0)
-        return [
-            [name, *(f"{number:.6f}" for number in row), str(count)]
-            for name, row, count in zip([*self.class_names, "mean"], table, [*counts, counts.sum()], strict=True)
+        summary_rows = [
+            [name, row["class"], *(f"{row.get(column, math.nan):.6f}" for column in _COLUMNS[:-1]), str(row["n_valid"])]
+            for name, metric in {**metrics, **results["pooled"]}.items()
+            for row in metric["summary"]
         ]
+        self._write("cases.csv", _csv([["case", "class", *metrics], *case_rows]))
+        self._write("summary.csv", _csv([["metric", "class", *_COLUMNS], *summary_rows]))
+        self._write("results.json", json.dumps(_nan_to_none(results), indent=1, ensure_ascii=False, allow_nan=False))
+        self._write("report.html", page)
 
-    def _write(self, filename: str, header: list[str], rows: list[list[str]]) -> None:
-        with atomic_path(self.output_dir / filename) as temporary, open(temporary, "w", newline="") as file:
-            csv.writer(file).writerows([header, *rows])
+    def _write(self, filename: str, text: str) -> None:
+        with atomic_path(self.output_dir / filename) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
 
-    def _table(self, n_cases: int, summary: dict[str, list[list[str]]]) -> str:
-        """Aligned text: one line for each class, mean and standard deviation of each metric."""
-        lines = [["class", *(f"{metric} (n)" for metric in summary)]]
+    def _text(self, results: dict[str, Any]) -> str:
+        """Aligned text: one line for each class, mean and standard deviation of each metric; then the pooled scores."""
+        metrics = results["metrics"]
+        lines = [["class", *(f"{name} (n)" for name in metrics)]]
         for index, class_name in enumerate([*self.class_names, "mean"]):
-            rows = [table[index] for table in summary.values()]
-            lines.append([class_name, *(f"{float(row[1]):.3f} +- {float(row[2]):.3f} ({row[-1]})" for row in rows)])
+            rows = [metric["summary"][index] for metric in metrics.values()]
+            lines.append([class_name, *(f"{row['mean']:.3f} +- {row['std']:.3f} ({row['n_valid']})" for row in rows)])
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+        for name, metric in results["pooled"].items():
+            row = metric["summary"][-1]
+            ends = f"95 % interval {row['ci95_low']:.3f} to {row['ci95_high']:.3f}"
+            if math.isnan(row["ci95_low"]):
+                ends = "no interval from one case"
+            text.append(f"{name}, background counted: {row['mean']:.3f} ({ends})")
+        n_cases = len(results["cases"])
         title = f"Evaluation of {n_cases} cases, mean +- standard deviation over the n that have a value:"
-        return "\n".join([title, *text, f"Written to {self.output_dir}: cases.csv, summary.csv"])
+        written = f"Written to {self.output_dir}: results.json, cases.csv, summary.csv, report.html"
+        return "\n".join([title, *text, written])
+
+
+def _gather(items: list[Any]) -> list[Any]:
+    """Items of all processes, in the order in which metrics gather their buffers: by rank."""
+    if idist.get_world_size() == 1:
+        return items
+    parts: list[list[Any]] = [[] for _ in range(idist.get_world_size())]
+    torch.distributed.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
+def _kept(cases: Sequence[tuple[str, str]], may_repeat: bool) -> list[int]:
+    """Numbers of the cases that count, sorted by name, so that a report does not depend on the number of processes."""
+    order = sorted(range(len(cases)), key=lambda index: (*cases[index], index))
+    if not may_repeat:
+        return order
+    return [index for n, index in enumerate(order) if n == 0 or cases[index] != cases[order[n - 1]]]
+
+
+def _number_repeats(names: Sequence[str]) -> list[str]:
+    """The second of several cases of one name gets "(2)", and so on."""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return numbered
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def _nan_to_none(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _nan_to_none(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_nan_to_none(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -11,25 +11,9 @@ from nibabel.orientations import aff2axcodes
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
-__all__ = ["PALETTE", "draw_case", "draw_overlay"]
+from ..data.label_scheme import PALETTE
 
-PALETTE: tuple[tuple[int, int, int], ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 190, 130),
-    (240, 228, 66),
-    (220, 60, 40),
-    (204, 121, 167),
-    (60, 110, 240),
-    (160, 110, 210),
-    (170, 110, 80),
-    (180, 230, 60),
-    (0, 210, 220),
-    (255, 150, 150),
-    (150, 220, 150),
-    (200, 180, 240),
-)
-"""Colors of the classes 1, 2, ...; the first ones stay apart for color-blind readers. Repeats when there are more."""
+__all__ = ["PALETTE", "draw_case", "draw_overlay"]
 
 _TITLE_HEIGHT = 26
 _GAP = 6
@@ -47,6 +31,7 @@ def draw_case(
     class_names: Sequence[str] = (),
     slice_axis: int = -1,
     panel_height: int = 320,
+    class_colors: Sequence[tuple[int, int, int]] = PALETTE,
 ) -> np.ndarray:
     """
     Draw the middle slice of a volume that has a structure in it, upright, as :py:func:`draw_overlay` does.
@@ -63,6 +48,7 @@ def draw_case(
         class_names: names of the classes 1, 2, ... for the legend. Defaults to none.
         slice_axis: array axis that is cut into slices. Defaults to -1.
         panel_height: see :py:func:`draw_overlay`. Defaults to 320.
+        class_colors: see :py:func:`draw_overlay`. Defaults to :py:data:`PALETTE`.
 
     Returns:
         picture, ``(rows, columns, 3)``, uint8.
@@ -90,9 +76,8 @@ def draw_case(
         plane = plane[_step(first), _step(second)]
         return plane.T if _VERTICALITY[first] < _VERTICALITY[second] else plane
 
-    return draw_overlay(
-        upright(image), upright(prediction), None if label is None else upright(label), class_names, panel_height
-    )
+    planes = upright(image), upright(prediction), None if label is None else upright(label)
+    return draw_overlay(*planes, class_names, panel_height, class_colors)
 
 
 def draw_overlay(
@@ -101,6 +86,7 @@ def draw_overlay(
     label: np.ndarray | None = None,
     class_names: Sequence[str] = (),
     panel_height: int = 320,
+    class_colors: Sequence[tuple[int, int, int]] = PALETTE,
 ) -> np.ndarray:
     """
     Draw an image, its true and its predicted classes side by side, each class filled and outlined in its color.
@@ -112,6 +98,8 @@ def draw_overlay(
         class_names: names of the classes 1, 2, ... for the legend. Defaults to none: no legend.
         panel_height: least height of a panel, in pixels; smaller images are enlarged by a whole factor. Defaults to
             320.
+        class_colors: red, green and blue of the classes 1, 2, ..., 0 to 255, again from the first when there are more
+            classes. Defaults to :py:data:`PALETTE`.
 
     Returns:
         picture, ``(rows, columns, 3)``, uint8.
@@ -137,10 +125,10 @@ def draw_overlay(
     draw = ImageDraw.Draw(canvas)
     for column, (title, mask) in enumerate(masks.items()):
         left = column * (width + _GAP)
-        panel = base if mask is None else _blend(np.asarray(base), mask, scale)
+        panel = base if mask is None else _blend(np.asarray(base), mask, scale, class_colors)
         canvas.paste(panel, (left, _TITLE_HEIGHT))
         draw.text((left + _GAP, 3), title, fill=_TEXT, font=font)
-    for color, name, (left, row) in zip(_colors(len(class_names)), class_names, places, strict=True):
+    for color, name, (left, row) in zip(_colors(class_colors, len(class_names)), class_names, places, strict=True):
         top = _TITLE_HEIGHT + height + row
         draw.rectangle((left, top + 7, left + 12, top + 19), fill=color)
         draw.text((left + 18, top + 3), name, fill=_TEXT, font=font)
@@ -169,8 +157,8 @@ def _others(axis: int) -> tuple[int, int]:
     return first, second
 
 
-def _colors(count: int) -> list[tuple[int, int, int]]:
-    return [PALETTE[index % len(PALETTE)] for index in range(count)]
+def _colors(colors: Sequence[tuple[int, int, int]], count: int) -> list[tuple[int, int, int]]:
+    return [colors[index % len(colors)] for index in range(count)]
 
 
 def _to_rgb(image: np.ndarray) -> Image.Image:
@@ -182,11 +170,11 @@ def _to_rgb(image: np.ndarray) -> Image.Image:
     return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
 
 
-def _blend(base: np.ndarray, mask: np.ndarray, scale: int) -> Image.Image:
+def _blend(base: np.ndarray, mask: np.ndarray, scale: int, colors: Sequence[tuple[int, int, int]]) -> Image.Image:
     """Fill each class lightly and outline it by two pixels, on an image ``scale`` times as large as the mask."""
     classes = np.rint(mask).astype(int).repeat(scale, axis=0).repeat(scale, axis=1)
     blended = base.astype(np.float32)
-    for index, color in enumerate(_colors(classes.max(initial=0)), start=1):
+    for index, color in enumerate(_colors(colors, classes.max(initial=0)), start=1):
         inside = classes == index
         edge = inside & ~binary_erosion(inside, iterations=2)
         blended[inside] = 0.7 * blended[inside] + 0.3 * np.asarray(color)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import ignite.distributed as idist
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
-from monai.data import MetaTensor, decollate_batch
+from monai.data import decollate_batch
 from PIL import Image
 
-from .atomic_file import atomic_path
+from ..atomic_file import atomic_path
 from .case_names import get_case_names
-from .overlay import draw_case, draw_overlay
+from .output_picture import draw_output
+from .overlay import PALETTE
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -44,6 +44,8 @@ class OverlayImageHandler:
             Defaults to "pred".
         label_key: key of the truth, like the prediction. Defaults to "label".
         slice_axis: spatial axis that is cut into slices. Defaults to -1.
+        class_colors: red, green and blue of the classes 1, 2, ... Defaults to
+            :py:data:`monai_sam2adapter.handlers.PALETTE`.
 
     Raises:
         ValueError: when there is neither a writer nor a folder, or ``max_cases`` is not positive.
@@ -59,6 +61,7 @@ class OverlayImageHandler:
         pred_key: str = "pred",
         label_key: str = "label",
         slice_axis: int = -1,
+        class_colors: Sequence[tuple[int, int, int]] = PALETTE,
     ) -> None:
         if summary_writer is None and output_dir is None:
             raise ValueError("OverlayImageHandler needs a summary_writer, an output_dir or both to send pictures to.")
@@ -72,6 +75,7 @@ class OverlayImageHandler:
         self.pred_key = pred_key
         self.label_key = label_key
         self.slice_axis = slice_axis
+        self.class_colors = class_colors
         self._n_drawn = 0
 
     def attach(self, engine: Engine) -> None:
@@ -93,19 +97,10 @@ class OverlayImageHandler:
         names = get_case_names(engine.state.batch, self.image_key, first_index=self._n_drawn)
         for name, case in zip(names, cases, strict=True):
             if self._n_drawn < self.max_cases:
-                self._send(name, self._picture(case), engine.state.epoch)
+                keys = self.image_key, self.pred_key, self.label_key
+                picture = draw_output(case, self.class_names, *keys, self.slice_axis, self.class_colors)
+                self._send(name, picture, engine.state.epoch)
                 self._n_drawn += 1
-
-    def _picture(self, case: Mapping[str, Any]) -> np.ndarray:
-        image = case[self.image_key]
-        prediction = _to_classes(case[self.pred_key])
-        label = None if case.get(self.label_key) is None else _to_classes(case[self.label_key])
-        pixels = _to_numpy(image)
-        if pixels.ndim == 4:  # (C, X, Y, Z)
-            affine = image.affine.cpu().numpy() if isinstance(image, MetaTensor) else None
-            return draw_case(pixels[0], prediction, label, affine, self.class_names, self.slice_axis)
-        plane = pixels.T if len(pixels) == 3 else pixels[0].T  # (C, X, Y) -> (Y, X, 3) or (Y, X)
-        return draw_overlay(plane, prediction.T, None if label is None else label.T, self.class_names)
 
     def _send(self, name: str, picture: np.ndarray, epoch: int) -> None:
         if self.summary_writer is not None:
@@ -113,13 +108,3 @@ class OverlayImageHandler:
         if self.output_dir is not None:
             with atomic_path(self.output_dir / f"{name}.png") as temporary:
                 Image.fromarray(picture).save(temporary, format="PNG")
-
-
-def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
-    plain = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
-    return plain.detach().float().cpu().numpy()
-
-
-def _to_classes(channels: torch.Tensor) -> np.ndarray:
-    """Class numbers, ``(*spatial)``, from one channel that holds them or one channel for each class."""
-    return _to_numpy(channels[0] if len(channels) == 1 else channels.argmax(dim=0))

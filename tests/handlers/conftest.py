@@ -16,7 +16,7 @@ from monai.inferers import SimpleInferer
 from monai.metrics import CumulativeIterationMetric
 from monai.transforms import AsDiscreted, Compose
 
-from monai_sam2adapter.metrics import CaseDiceMetric, CaseHausdorffDistanceMetric, CaseIoUMetric
+from monai_sam2adapter.metrics import CaseDiceMetric, CaseHausdorffDistanceMetric, CaseIoUMetric, PooledIoUMetric
 
 N_CLASSES = 3
 AFFINE = torch.diag(torch.tensor([1.5, 2.0, 10.0, 1.0], dtype=torch.float64))
@@ -75,9 +75,10 @@ def make_evaluator(network: torch.nn.Module, key_metric: Any = None, **arguments
     arguments.setdefault("n_cases", 3)
     items = make_volumes(arguments.pop("n_cases"))
     batch_size = arguments.pop("batch_size", 1)
+    sampler = arguments.pop("sampler_class", lambda dataset: None)(items)
     return SupervisedEvaluator(
         device="cpu",
-        val_data_loader=DataLoader(Dataset(items), batch_size=batch_size),
+        val_data_loader=DataLoader(Dataset(items), batch_size=batch_size, sampler=sampler),
         network=network,
         inferer=SimpleInferer(),
         postprocessing=Compose(
@@ -90,6 +91,7 @@ def make_evaluator(network: torch.nn.Module, key_metric: Any = None, **arguments
         additional_metrics={
             "iou": IgniteMetricHandler(CaseIoUMetric(), output_transform=reader),
             "hd95_mm": IgniteMetricHandler(CaseHausdorffDistanceMetric(), output_transform=reader),
+            "miou_pooled": IgniteMetricHandler(PooledIoUMetric(), output_transform=reader),
         },
         **arguments,
     )

@@ -83,12 +83,15 @@ def config() -> dict[str, Any]:
                 "additional_metrics": {
                     "iou": metric("CaseIoUMetric"),
                     "hd95_mm": metric("CaseHausdorffDistanceMetric"),
+                    "asd_mm": metric("CaseSurfaceDistanceMetric"),
+                    "miou_pooled": metric("PooledIoUMetric"),
                 },
                 "val_handlers": [
                     {
                         "_target_": f"{OURS}.handlers.CaseReportSaver",
                         "output_dir": "@output_dir",
                         "class_names": ["a", "b"],
+                        "metrics": ["dice", "iou", "hd95_mm", "asd_mm", "miou_pooled"],
                     },
                     {
                         "_target_": f"{OURS}.handlers.OverlayImageHandler",
@@ -123,7 +126,7 @@ def config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_bundle_trains_reports_and_resumes(config_file: str) -> None:
     run(config_file=config_file)
-    assert {"last.pt", "model.pt", "cases.csv", "summary.csv", "case0.png", "case1.png"} < set(os.listdir("out"))
+    assert {"last.pt", "model.pt", "cases.csv", "report.html", "case0.png", "case1.png"} < set(os.listdir("out"))
     with pytest.raises(RuntimeError) as raised:
         run(config_file=config_file)
     assert "out holds last.pt and model.pt of an earlier run" in str(raised.value.__cause__)
@@ -174,5 +177,5 @@ def test_two_processes_write_one_report_of_all_cases_and_plain_weights(config_fi
     assert "Epoch 2/2" in errors[0]
     assert "Epoch 2/2" not in errors[1]
     with open("out/cases.csv", newline="") as file:
-        assert [row["case"] for row in csv.DictReader(file)] == [f"case{n}" for n in (0, 0, 2, 2, 1, 1, 3, 3)]
+        assert [row["case"] for row in csv.DictReader(file)] == [f"case{n}" for n in (0, 0, 1, 1, 2, 2, 3, 3)]
     assert set(torch.load("out/model.pt", weights_only=True)) == {"weight", "bias"}

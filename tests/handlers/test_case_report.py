@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CaseReportSaver and the names of cases."""
+"""CaseReportSaver and the names of cases; what it computes and draws is tested beside it."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import logging
+import os
+import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +20,7 @@ import torch
 from ignite.engine import Events
 from monai.data import MetaTensor
 
-from monai_sam2adapter.handlers import CaseReportSaver, get_case_names
+from monai_sam2adapter.handlers import CaseReportSaver, get_case_names, get_case_sources
 
 CLASSES = ["ventricle", "wall, outer"]
 
@@ -42,9 +49,11 @@ def test_files_hold_what_the_metrics_found(evaluator_factory, tiny_network, tmp_
 
     summary = {(row["metric"], row["class"]): row for row in read(tmp_path / "new" / "summary.csv")}
     assert len(summary) == 9
-    for metric, value in evaluator.state.metrics.items():
-        assert float(summary[metric, "mean"]["mean"]) == pytest.approx(value, abs=1e-6)
-        assert summary[metric, "mean"]["n_valid"] == "6"
+    for metric in ("dice", "iou", "hd95_mm"):
+        row = summary[metric, "mean"]
+        assert float(row["mean"]) == pytest.approx(evaluator.state.metrics[metric], abs=1e-6)
+        assert float(row["ci95_low"]) < float(row["mean"]) < float(row["ci95_high"])
+        assert row["n_valid"] == "6"
     column = evaluator.state.metric_details["dice"][:, 1].numpy()
     row = summary["dice", "wall, outer"]
     for name in ("mean", "std", "median", "min", "max"):
@@ -72,10 +81,16 @@ def test_structures_without_a_value_are_nan_and_left_out(evaluator_factory, tiny
     assert [row["dice"] for row in read(tmp_path / "cases.csv")][:4] == ["0.500000", "nan", "nan", "0.700000"]
     rows = {row.pop("class"): row for row in read(tmp_path / "summary.csv")}
     assert rows["a"] == {
-        "metric": "dice", "mean": "0.600000", "std": "0.100000", "median": "0.600000", "min": "0.500000",
+        "metric": "dice", "mean": "0.600000", "ci95_low": "0.500000", "ci95_high": "0.700000", "std": "0.100000",
+        "median": "0.600000", "min": "0.500000",
         "max": "0.700000", "n_valid": "2",
     }  # fmt: skip
-    assert rows["c"]["mean"] == rows["c"]["max"] == "nan"
+    assert rows["c"]["mean"] == rows["c"]["max"] == rows["c"]["ci95_low"] == "nan"
+    results = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+    assert results["metrics"]["dice"]["values"] == [
+        [pytest.approx(0.5), None, None], [pytest.approx(0.7), pytest.approx(0.2), None],
+        [None, pytest.approx(0.4), None],
+    ]  # fmt: skip
     assert rows["c"]["n_valid"] == "0"
     assert rows["mean"]["mean"] == "0.450000"
     assert rows["mean"]["n_valid"] == "4"
@@ -91,7 +106,9 @@ def test_structures_without_a_value_are_nan_and_left_out(evaluator_factory, tiny
 
 def test_unknown_metric_is_refused(evaluator_factory, tiny_network, tmp_path) -> None:
     report = CaseReportSaver(tmp_path, CLASSES, metrics=["dice", "hd95"])
-    with pytest.raises(ValueError, match=r"no details of the metrics \['hd95'\], only of \['dice', 'hd95_mm', 'iou'\]"):
+    with pytest.raises(
+        ValueError, match=r"no details of the metrics \['hd95'\], only of \['dice', 'hd95_mm', 'iou', 'miou_pooled'\]"
+    ):
         evaluator_factory(tiny_network, val_handlers=[report]).run()
     assert not list(tmp_path.iterdir())
 
@@ -100,6 +117,129 @@ def test_wrong_number_of_class_names_is_refused(evaluator_factory, tiny_network,
     report = CaseReportSaver(tmp_path, ["background", *CLASSES])
     with pytest.raises(ValueError, match=r"values of shape \(3, 2\), expected 3 cases x 3 classes"):
         evaluator_factory(tiny_network, val_handlers=[report]).run()
+
+
+def test_pooled_scores_and_the_run_are_in_all_files(evaluator_factory, tiny_network, tmp_path, caplog) -> None:
+    caplog.set_level(logging.INFO, logger="monai_sam2adapter")
+    checkpoint = tmp_path / "model.pt"
+    checkpoint.write_bytes(b"weights")
+    report = CaseReportSaver(
+        tmp_path, CLASSES, metrics=["hd95_mm", "miou_pooled"], title="A < B", about={"data set": "phantoms", "fold": 1},
+        checkpoint_file=checkpoint,
+    )  # fmt: skip
+    evaluator = evaluator_factory(tiny_network, val_handlers=[report])
+    evaluator.run()
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert results["title"] == "A < B"
+    about = results["about"]
+    assert (about["data set"], about["fold"]) == ("phantoms", "1")
+    assert hashlib.sha256(b"weights").hexdigest() in about["checkpoint"]
+    assert f"torch {torch.__version__}" in about["versions"]
+    assert re.match(r"\d{4}-\d\d-\d\dT", about["date"])
+    assert results["cases"] == ["patient000", "patient001", "patient002"]
+
+    value = evaluator.state.metrics["miou_pooled"]
+    assert results["pooled"]["miou_pooled"]["summary"][-1]["mean"] == pytest.approx(value)
+    matrices = evaluator.state.metric_details["miou_pooled"]
+    assert results["confusion_matrix"] == {"class_names": ["background", *CLASSES], "counts": matrices.sum(0).tolist()}
+    rows = {(row["metric"], row["class"]): row for row in read(tmp_path / "summary.csv")}
+    assert float(rows["miou_pooled", "mean"]["mean"]) == pytest.approx(value, abs=1e-6)
+    assert rows["dice_pooled", "background"]["std"] == "nan"
+    assert list(read(tmp_path / "cases.csv")[0]) == ["case", "class", "hd95_mm"]
+    assert f"miou_pooled, background counted: {value:.3f} (95 % interval" in caplog.text
+
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h1>A &lt; B</h1>" in page
+    # large distances are bad ones
+    distances = np.array(results["metrics"]["hd95_mm"]["values"]).mean(axis=1)
+    assert f"patient{distances.argmax():03d}: worst<" in page
+    assert f"patient{distances.argmin():03d}: median and best<" in page or f"{distances.argmin():03d}: best<" in page
+
+
+def test_only_pooled_scores_and_one_case(evaluator_factory, tiny_network, tmp_path, caplog) -> None:
+    caplog.set_level(logging.INFO, logger="monai_sam2adapter")
+    report = CaseReportSaver(tmp_path, CLASSES, metrics=["miou_pooled"])
+    evaluator_factory(tiny_network, val_handlers=[report], n_cases=1).run()
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["metrics"] == {}
+    assert results["pooled"]["miou_pooled"]["summary"][-1]["ci95_low"] is None
+    assert "(no interval from one case)" in caplog.text
+    assert "<img" not in (tmp_path / "report.html").read_text()
+
+
+def test_cases_of_one_name_are_kept_and_numbered(evaluator_factory, tiny_network, tmp_path) -> None:
+    evaluator = evaluator_factory(tiny_network, val_handlers=[CaseReportSaver(tmp_path, CLASSES, metrics=["dice"])])
+    for item in evaluator.data_loader.dataset.data:
+        item["image"].meta["filename_or_obj"] = "/scans/volume.nii"
+    evaluator.run()
+    assert [row["case"] for row in read(tmp_path / "cases.csv")][::2] == ["volume", "volume (2)", "volume (3)"]
+
+
+def test_what_cannot_be_drawn_is_no_reason_for_no_report(evaluator_factory, tiny_network, tmp_path, caplog) -> None:
+    report = CaseReportSaver(tmp_path, CLASSES, metrics=["dice"], image_key="scan")
+    evaluator_factory(tiny_network, val_handlers=[report]).run()
+    assert "The report has no picture of 3 cases, the first: case_0: KeyError('scan')" in caplog.text
+    assert "Examples" not in (tmp_path / "report.html").read_text()
+    assert len(read(tmp_path / "cases.csv")) == 6
+
+
+def test_a_metric_of_other_cases_is_refused(evaluator_factory, tiny_network, tmp_path) -> None:
+    details = FixedDetails([[0.5, 0.5]])
+    with pytest.raises(ValueError, match=r"the metrics have scored \{'dice': 1\} cases, expected 3"):
+        evaluator_factory(
+            tiny_network, val_handlers=[details, CaseReportSaver(tmp_path, CLASSES, metrics=["dice", "iou"])]
+        ).run()
+    assert not list(tmp_path.iterdir())
+
+
+TWO_PROCESSES = """
+import sys
+from functools import partial
+import torch.distributed as dist
+from monai.data import DistributedSampler
+from monai_sam2adapter.handlers import CaseReportSaver
+output_dir, fixtures = sys.argv[1:]
+sys.path.insert(0, fixtures)
+from conftest import TinyNetwork, make_evaluator
+dist.init_process_group("gloo")
+for name, even in (("repeated", True), ("uneven", False)):
+    report = CaseReportSaver(f"{output_dir}/{name}", ["ventricle", "wall, outer"], ["dice", "hd95_mm", "miou_pooled"])
+    sampler = partial(DistributedSampler, shuffle=False, even_divisible=even)
+    make_evaluator(TinyNetwork(), n_cases=5, sampler_class=sampler, val_handlers=[report]).run()
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_count_each_case_once(evaluator_factory, tiny_network, tmp_path) -> None:
+    """Five cases on two processes: the sampler gives the first one twice, unless it may leave a process with fewer."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_PROCESSES, str(tmp_path), str(Path(__file__).parent)],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    report = CaseReportSaver(tmp_path / "one", CLASSES, ["dice", "hd95_mm", "miou_pooled"])
+    evaluator_factory(tiny_network, n_cases=5, val_handlers=[report]).run()
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    assert errors[0].count("1 cases came more than once") == 1
+    assert "came more than once" not in errors[1]
+    expected = without_date(tmp_path / "one")
+    assert expected["report.html"].count("<img") == 5  # box plots and examples of both processes
+    assert without_date(tmp_path / "repeated") == expected
+    assert without_date(tmp_path / "uneven") == expected
+
+
+def without_date(folder: Path) -> dict[str, str]:
+    return {path.name: re.sub(r"\d{4}-\d\d-\d\dT[\d:+]+", "", path.read_text()) for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize(
@@ -135,3 +275,10 @@ def test_case_entry_goes_before_the_file_and_plain_tensors_are_numbered() -> Non
     assert get_case_names([{"image": image, "case": "patient"}]) == ["patient"]
     assert get_case_names([{"image": torch.zeros(1)}] * 2, first_index=3) == ["case_3", "case_4"]
     assert get_case_names({"image": torch.zeros(2, 1, 4, 4), "case": ["a", "b"]}) == ["a", "b"]
+    assert get_case_names([{"image": image, "case": "a/b.c"}]) == ["a/b.c"]
+
+
+def test_source_tells_files_of_one_name_apart() -> None:
+    images = [MetaTensor(torch.zeros(1, 2, 2), meta={"filename_or_obj": f"/scans/{n}/ct.nii"}) for n in range(2)]
+    items = [*({"image": image} for image in images), {"image": images[0], "case": "a"}, {"image": torch.zeros(1)}]
+    assert get_case_sources(items) == ["/scans/0/ct.nii", "/scans/1/ct.nii", "a", None]

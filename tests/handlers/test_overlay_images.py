@@ -76,6 +76,14 @@ def test_any_intensities_can_be_drawn(image) -> None:
     assert (panel(picture, 0, 8) == panel(picture, 1, 8)).all()
 
 
+def test_colors_can_be_chosen() -> None:
+    colors = [(1, 2, 3), (9, 8, 7)]
+    picture = draw_overlay(np.zeros((8, 8)), np.full((8, 8), 2), class_names=CLASSES, class_colors=colors)
+    assert is_color(picture, (1, 2, 3)).sum() == 13 * 13, "its place in the legend"
+    assert is_color(picture, (9, 8, 7)).sum() > 13 * 13, "legend and outline"
+    assert not is_color(picture, PALETTE[1]).any()
+
+
 def test_more_classes_than_colors_repeat() -> None:
     mask = np.full((8, 8), len(PALETTE) + 1)
     assert is_color(panel(draw_overlay(np.zeros((8, 8)), mask, panel_height=8), 1, 8), PALETTE[0]).any()

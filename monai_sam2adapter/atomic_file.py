@@ -28,8 +28,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # always the same name, so that the next write replaces what a killed one has left
-    temporary = target.with_name(f".{target.name}.tmp")
+    # always the same name, so that the next write replaces what a killed one has left; with the extension of the file,
+    # by which many writers choose the format
+    temporary = target.with_name(f".unfinished.{target.name}")
     try:
         yield temporary
         os.replace(temporary, target)

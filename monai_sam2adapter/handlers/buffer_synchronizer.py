@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One network in all processes of an evaluation."""
+
+from __future__ import annotations
+
+import ignite.distributed as idist
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+
+__all__ = ["BufferSynchronizer"]
+
+
+class BufferSynchronizer:
+    """
+    Copy the buffers of the network in the first process to all others before every evaluation.
+
+    ``DistributedDataParallel`` keeps parameters equal. Running statistics of BatchNorm, which the LW-adapter has, are
+    each process's own between two forward passes of the training, so that the processes would validate networks that
+    differ a little, of which only the first one's is saved. A run of one process needs nothing and does nothing.
+
+    Args:
+        network: the network that is evaluated, itself and not inside ``DistributedDataParallel``, whose forward pass
+            waits for the other processes: these may have fewer cases.
+    """
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: evaluator of the network; attach on all processes.
+        """
+        if idist.get_world_size() > 1:
+            engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: evaluator that is about to run.
+        """
+        for buffer in self.network.buffers():
+            dist.broadcast(buffer, src=0)  # in place
