@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for every bundle: MONAI's own checks, the files of its model zoo, and that all bundles are alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+import pytest
+import torch
+from monai.bundle import ConfigParser, ConfigWorkflow
+
+from monai_sam2adapter.bundle_packing import pack_bundle
+
+SCHEMA = Path(__file__).parent / "meta_schema.json"
+# The smallest network and images: nothing here is about accuracy.
+SMALL = {"adapter": "full", "image_size": 32, "batch_size": 4, "device": "cpu"}
+CONFIGS = (
+    *("train", "evaluate", "inference", "multi_gpu_train", "multi_gpu_evaluate", "inference_trt"),
+    "metadata",
+)
+FILES = {
+    *(f"configs/{name}.json" for name in CONFIGS),
+    *("configs/logging.conf", "docs/README.md", "docs/data_license.txt", "LICENSE", "large_files.yml"),
+}
+# DESIGN: a command line learnt on one bundle works on all
+TRAINING_KEYS = {
+    *("dataset_dir", "output_dir", "sam2_checkpoint", "variant", "adapter", "positional_encoding", "image_size"),
+    *("epochs", "batch_size", "learning_rate", "amp", "device", "num_workers", "resume"),
+}
+INFERENCE_KEYS = {
+    *("dataset_dir", "output_dir", "checkpoint_file", "variant", "adapter", "positional_encoding", "image_size"),
+    *("batch_size", "amp", "device", "num_workers"),
+}
+ALIKE = {
+    "train": (
+        *("network", "summary_writer", "amp", "amp_dtype", "device", "checkpoint", "initialize", "training", "run"),
+        *("train#optimizer", "train#lr_scheduler", "train#handlers", "train#trainer", "train#dataloader"),
+        *("validate#handlers", "validate#evaluator"),
+    ),
+    "evaluate": ("evaluating", "run"),
+    "inference": ("network", "amp", "amp_dtype", "device", "evaluator", "inference", "run"),
+    "multi_gpu_train": (),  # as a whole
+    "multi_gpu_evaluate": (),
+    "inference_trt": (),
+}
+HEADINGS = (
+    *("# Model Overview", "## Data", "## Training configuration", "## Performance", "## MONAI Bundle Commands"),
+    *("# References", "# License"),
+)
+
+
+def config_of(bundle: Path, name: str) -> str:
+    return str(bundle / "configs" / f"{name}.json")
+
+
+def read(bundle: Path, name: str) -> dict[str, Any]:
+    return json.loads(Path(config_of(bundle, name)).read_text(encoding="utf-8"))
+
+
+def get(config: dict[str, Any], key: str) -> Any:
+    for part in key.split("#"):
+        config = config[part]
+    return config
+
+
+@pytest.fixture(scope="session")
+def weights(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights that fit the bundle's network with SMALL's adapter."""
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    torch.save(network_of(bundle, adapter="full").state_dict(), path)
+    return path
+
+
+def network_of(bundle: Path, **options: Any) -> torch.nn.Module:
+    config = ConfigParser(ConfigParser.load_config_file(config_of(bundle, "inference")))
+    config.update(options)
+    return config.get_parsed_content("network_def")
+
+
+class TestChecksOfMonai:
+    def test_metadata_follows_the_schema(self, bundle: Path) -> None:
+        monai.bundle.verify_metadata(meta_file=config_of(bundle, "metadata"), filepath=SCHEMA)
+
+    @pytest.mark.parametrize(
+        ("names", "workflow_type"),
+        [(["train"], "train"), (["train", "evaluate"], "train"), (["inference"], "infer")],
+        ids=["training", "evaluation", "inference"],
+    )
+    def test_properties(
+        self, names: list[str], workflow_type: str, bundle: Path, dataset_dir: Path, tmp_path: Path
+    ) -> None:
+        workflow = ConfigWorkflow(
+            config_file=[config_of(bundle, name) for name in names],
+            meta_file=config_of(bundle, "metadata"),
+            workflow_type=workflow_type,
+            bundle_root=str(bundle),
+            dataset_dir=str(dataset_dir),
+            output_dir=str(tmp_path),
+            **SMALL,
+        )
+        workflow.initialize()
+        assert workflow.check_properties() == []
+
+    def test_network_takes_and_gives_what_the_metadata_says(self, bundle: Path) -> None:
+        files = {"meta_file": config_of(bundle, "metadata"), "config_file": config_of(bundle, "inference")}
+        monai.bundle.verify_net_in_out("network_def", **files, bundle_root=str(bundle), device="cpu")
+
+    def test_exports_to_torchscript(self, bundle: Path, weights: Path, tmp_path: Path) -> None:
+        network = network_of(bundle, adapter="full").eval()
+        channels = network.config["in_channels"]
+        monai.bundle.ckpt_export(
+            "network_def",
+            filepath=str(tmp_path / "model.ts"),
+            ckpt_file=str(weights),
+            meta_file=config_of(bundle, "metadata"),
+            config_file=config_of(bundle, "inference"),
+            use_trace=True,
+            input_shape=[1, channels, 32, 32],
+            converter_kwargs={"check_trace": False},  # done below, at another size
+            adapter="full",
+        )
+        network.load_state_dict(torch.load(weights, weights_only=True))
+        image = torch.randn(2, channels, 40, 70)
+        exported = torch.jit.load(tmp_path / "model.ts")
+        with torch.no_grad():
+            torch.testing.assert_close(exported(image), network(image), rtol=1e-4, atol=1e-4)
+
+    def test_tensorrt_can_be_asked_for_where_there_is_none(self, bundle: Path) -> None:
+        files = [config_of(bundle, name) for name in ("inference", "inference_trt")]
+        config = ConfigParser(ConfigParser.load_config_files(files))
+        config.update({**SMALL, "bundle_root": str(bundle)})
+        network = config.get_parsed_content("network")
+        assert network is config.get_parsed_content("network_def")
+        assert config.get_parsed_content("trt_args#dynamic_batchsize") == [1, 4, 4]
+
+    def test_load_gives_the_trained_network(self, bundle: Path, weights: Path, tmp_path: Path) -> None:
+        packed = pack_bundle(bundle, weights, tmp_path, settings={"adapter": "full"})
+        monai.bundle.download(name=bundle.name, url=packed.path.as_uri(), bundle_dir=tmp_path, progress=False)
+        network = monai.bundle.load(bundle.name, bundle_dir=tmp_path, device="cpu")
+        saved = torch.load(weights, weights_only=True)
+        assert network.state_dict().keys() == saved.keys()
+        assert all(torch.equal(tensor, saved[name]) for name, tensor in network.state_dict().items())
+
+
+class TestFiles:
+    def test_all_are_there_and_no_python(self, bundle: Path) -> None:
+        written_by_runs = ("models", "eval", "prediction", "data")
+        found = {path.relative_to(bundle) for path in bundle.rglob("*") if path.is_file()}
+        names = {path.as_posix() for path in found if path.parts[0] not in written_by_runs}
+        assert {name for name in names if not name.startswith("docs/")} == {
+            name for name in FILES if not name.startswith("docs/")
+        }
+        assert names >= FILES
+        assert not [name for name in names if name.endswith(".py")]
+
+    def test_the_readme_has_the_headings_of_the_model_zoo(self, bundle: Path) -> None:
+        lines = (bundle / "docs" / "README.md").read_text(encoding="utf-8").splitlines()
+        found = [line for line in lines if line in HEADINGS]
+        assert found == list(HEADINGS)
+
+    def test_the_metadata_lists_what_was_changed(self, bundle: Path) -> None:
+        metadata = read(bundle, "metadata")
+        assert metadata["version"] in metadata["changelog"]
+
+
+class TestAlike:
+    def test_keys_of_the_command_line(self, bundle: Path) -> None:
+        assert read(bundle, "train").keys() >= TRAINING_KEYS
+        assert read(bundle, "inference").keys() >= INFERENCE_KEYS
+
+    def test_training_and_inference_describe_one_network(self, bundle: Path) -> None:
+        train, inference = read(bundle, "train"), read(bundle, "inference")
+        for key in ("variant", "adapter", "positional_encoding", "image_size", "network_def"):
+            assert train[key] == inference[key], key
+
+    @pytest.mark.parametrize("name", ALIKE)
+    def test_blocks_are_those_of_the_first_bundle(self, name: str, bundle: Path) -> None:
+        first = sorted(path for path in bundle.parent.iterdir() if (path / "configs").is_dir())[0]
+        expected, found = read(first, name), read(bundle, name)
+        for key in ALIKE[name]:
+            assert get(found, key) == get(expected, key), key
+        assert ALIKE[name] or found == expected
+
+    @pytest.mark.parametrize("file", ["LICENSE", "configs/logging.conf"])
+    def test_files_are_those_of_the_first_bundle(self, file: str, bundle: Path) -> None:
+        first = sorted(path for path in bundle.parent.iterdir() if (path / "configs").is_dir())[0]
+        assert (bundle / file).read_bytes() == (first / file).read_bytes()
+
+    def test_only_the_first_process_writes_for_tensorboard(self, bundle: Path) -> None:
+        """multi_gpu_train.json switches handlers off by their number, which must be that of those with the writer."""
+        overrides = {key for key in read(bundle, "multi_gpu_train") if key.endswith("handlers") or "_disabled_" in key}
+        off = {key.removesuffix("#_disabled_") for key in overrides if key.endswith("#_disabled_")}
+        train = read(bundle, "train")
+        with_writer = {
+            f"{part}#handlers#{number}"
+            for part in ("train", "validate")
+            for number, handler in enumerate(train[part]["handlers"])
+            if handler.get("summary_writer") == "@summary_writer"
+        }
+        assert off == {"summary_writer", *with_writer}
+        assert with_writer
+
+
+@pytest.mark.parametrize("key", ["version", "required_packages_version", "network_data_format"])
+def test_the_schema_refuses_metadata_that_lacks_what_monai_requires(key: str, tmp_path: Path) -> None:
+    metadata = dict.fromkeys(json.loads(SCHEMA.read_text(encoding="utf-8"))["required"], "text")
+    metadata |= {"required_packages_version": {}, "network_data_format": {"inputs": {}, "outputs": {}}}
+    path = tmp_path / "metadata.json"
+    path.write_text(json.dumps(metadata), encoding="utf-8")
+    monai.bundle.verify_metadata(meta_file=str(path), filepath=SCHEMA)
+    del metadata[key]
+    path.write_text(json.dumps({**metadata, "schema": "text"}), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"'{key}' is a required property"):
+        monai.bundle.verify_metadata(meta_file=str(path), filepath=SCHEMA)
