@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # sam2 is built from source; its CUDA extension serves video tracking only.
 export SAM2_BUILD_CUDA = 0
 
-.PHONY: demo test test-slow style install clean
+.PHONY: demo test test-slow style docs install clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m monai_sam2adapter demo
@@ -23,6 +23,10 @@ style: $(INSTALLED)
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
+docs: $(INSTALLED)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 install: $(INSTALLED)
 
 # sam2's build imports torch. Building it in a fresh environment would fetch torch once more, so torch comes first.
@@ -34,4 +38,4 @@ $(INSTALLED): setup.cfg pyproject.toml
 	touch $(INSTALLED)
 
 clean:
-	rm -rf $(VENV) demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo_output build docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache
