@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Train PromptFreeSAM2 and MONAI's UNet on ACDC from random weights, with the same data, augmentation and wall time.
+Train PromptFreeSAM2 and MONAI's UNet on a bundle's data from random weights, with the same augmentation and wall time.
 
-Everything but the network is the ACDC bundle's: its train.json is run with the network replaced, the learning rate
-following a cosine over the elapsed time, and validation counted in. The weights that validate best are evaluated on the
-test patients with evaluate.json. Methods run in turn in one process.
+Everything but the network is the bundle's: its train.json is run with the network replaced, the learning rate following
+a cosine over the elapsed time, and validation counted in. The weights that validate best are evaluated on the test part
+with evaluate.json. Folds and methods run in turn in one process.
 
-    python benchmarks/acdc_from_scratch.py --dataset_dir ACDC --minutes 30 --methods full unet
+    python benchmarks/from_scratch.py acdc_cardiac_segmentation --dataset_dir ACDC --minutes 30 --methods full unet
+    python benchmarks/from_scratch.py isbi2012_membrane_segmentation --dataset_dir ISBI2012 --folds 0 1 2 --minutes 15
 
 ``hp``, ``lw`` and ``none`` train adapters and head on a frozen random trunk: a check that they train, not a result.
 """
@@ -14,10 +15,11 @@ test patients with evaluate.json. Methods run in turn in one process.
 from __future__ import annotations
 
 import argparse
-import csv
+import json
 import logging
 import math
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,10 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser
 
-CONFIGS = Path(__file__).parents[1] / "bundles" / "acdc_cardiac_segmentation" / "configs"
+BUNDLES = Path(__file__).parents[1] / "bundles"
 UNET = {
     "_target_": "monai.networks.nets.UNet",
     "spatial_dims": 2,
-    "in_channels": 1,
-    "out_channels": 4,
     "channels": [32, 64, 128, 256, 512],
     "strides": [2, 2, 2, 2],
     "num_res_units": 2,
@@ -45,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     print(f"torch {torch.__version__}, monai {monai.__version__}, {args.threads} threads, device {args.device}")
     print(f"{args.minutes:g} minutes each at {args.image_size} pixels, batches of {args.batch_size}")
-    rows = [run_method(method, args) for method in args.methods]
+    rows = [run_method(method, fold, args) for fold in args.folds for method in args.methods]
     names = list(rows[0])
     print("| " + " | ".join(names) + " |\n|" + "---|" * len(names))
     for row in rows:
@@ -55,8 +55,10 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", choices=sorted(path.name for path in BUNDLES.iterdir() if path.is_dir()))
     parser.add_argument("--dataset_dir", required=True)
-    parser.add_argument("--output_dir", default="runs/acdc_from_scratch")
+    parser.add_argument("--output_dir", default="runs/from_scratch")
+    parser.add_argument("--folds", type=int, nargs="+", default=[0])
     parser.add_argument("--methods", nargs="+", default=["full", "unet"], choices=["full", "unet", "hp", "lw", "none"])
     parser.add_argument(
         "--positional_encoding", default="sam2", help="PEG starts at zero and learns later from scratch"
@@ -72,17 +74,18 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run_method(method: str, args: argparse.Namespace) -> dict[str, Any]:
+def run_method(method: str, fold: int, args: argparse.Namespace) -> dict[str, Any]:
     """Train one method for the given time, evaluate it, and return its row of the table."""
     is_unet = method == "unet"
-    output_dir = Path(args.output_dir) / method
+    bundle = BUNDLES / args.bundle
+    output_dir = Path(args.output_dir) / f"{method}_fold{fold}"
     options: dict[str, Any] = {
-        "bundle_root": str(CONFIGS.parent),
+        "bundle_root": str(bundle),
         "dataset_dir": args.dataset_dir,
         "output_dir": str(output_dir),
+        "fold": fold,
         "adapter": "none" if is_unet else method,
         "positional_encoding": args.positional_encoding,
-        "sam2_checkpoint": "random",
         "image_size": args.image_size,
         "batch_size": args.batch_size,
         "learning_rate": args.unet_learning_rate if is_unet else args.learning_rate,
@@ -92,18 +95,25 @@ def run_method(method: str, args: argparse.Namespace) -> dict[str, Any]:
         "device": args.device,
         "overwrite": True,
     }
-    if is_unet:
-        options["network_def"] = UNET
-    facts = train(options, 60 * args.minutes)
-    scores = {name: f"{value:.3f}" for name, value in evaluate(options, output_dir).items()}
-    return {"method": method, **facts, **scores}
+    facts = train(bundle, options, is_unet, 60 * args.minutes)
+    scores = {name: f"{value:.3f}" for name, value in evaluate(bundle, options, is_unet, output_dir).items()}
+    return {"fold": fold, "method": method, **facts, **scores}
 
 
-def train(options: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Run train.json until the time is over; returns what it trained, and for how long."""
+def configure(bundle: Path, names: Sequence[str], options: Mapping[str, Any], is_unet: bool) -> ConfigParser:
+    """The bundle's configs with the options, and with MONAI's UNet in place of the network if asked for."""
     parser = ConfigParser()
-    parser.read_config(CONFIGS / "train.json")
-    parser.update(options)
+    parser.read_config([bundle / "configs" / f"{name}.json" for name in names])
+    parser.update(dict(options))
+    if is_unet:
+        channels = {key: parser["network_def"][key] for key in ("in_channels", "out_channels")}
+        parser["network_def"] = {**UNET, **channels}
+    return parser
+
+
+def train(bundle: Path, options: Mapping[str, Any], is_unet: bool, seconds: float) -> dict[str, Any]:
+    """Run train.json until the time is over; returns what it trained, and for how long."""
+    parser = configure(bundle, ["train"], options, is_unet)
     start = time.perf_counter()
     parser["train"]["lr_scheduler"] = {
         "_target_": "torch.optim.lr_scheduler.LambdaLR",
@@ -133,16 +143,16 @@ def train(options: dict[str, Any], seconds: float) -> dict[str, Any]:
     }
 
 
-def evaluate(options: dict[str, Any], output_dir: Path) -> dict[str, float]:
-    """Run evaluate.json on the best weights; returns the mean Dice per class and their mean."""
-    parser = ConfigParser()
-    parser.read_config([CONFIGS / "train.json", CONFIGS / "evaluate.json"])
-    parser.update({**options, "output_dir": str(output_dir / "eval")})
+def evaluate(bundle: Path, options: Mapping[str, Any], is_unet: bool, output_dir: Path) -> dict[str, float]:
+    """Run evaluate.json on the best weights; returns the mean Dice per class, their mean, and the pooled mIoU."""
+    options = {**options, "output_dir": str(output_dir / "eval"), "checkpoint_file": str(output_dir / "model.pt")}
+    parser = configure(bundle, ["train", "evaluate"], options, is_unet)
     network = parser.get_parsed_content("network")
     network.load_state_dict(torch.load(output_dir / "model.pt", weights_only=True))
     parser.get_parsed_content("validate#evaluator").run()
-    with (output_dir / "eval" / "summary.csv").open(newline="", encoding="utf-8") as file:
-        return {row["class"]: float(row["mean"]) for row in csv.DictReader(file) if row["metric"] == "dice"}
+    results = json.loads((output_dir / "eval" / "results.json").read_text(encoding="utf-8"))
+    dice = {row["class"]: row["mean"] for row in results["metrics"]["dice"]["summary"]}
+    return {**dice, "miou_pooled": results["pooled"]["miou_pooled"]["summary"][-1]["mean"]}
 
 
 if __name__ == "__main__":
