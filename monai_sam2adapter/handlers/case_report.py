@@ -80,6 +80,7 @@ class CaseReportSaver:
         title: headline of the report. Defaults to "Evaluation".
         about: what else to say of the run, such as data set and split, by its name. Defaults to nothing.
         checkpoint_file: the file of weights, to be named with its SHA-256. Defaults to None.
+        background_name: what class 0 is called in pooled scores and confusion matrix. Defaults to "background".
 
     Raises:
         ValueError: when ``class_names`` or ``metrics`` is empty, or holds a name twice.
@@ -97,6 +98,7 @@ class CaseReportSaver:
         title: str = "Evaluation",
         about: Mapping[str, Any] | None = None,
         checkpoint_file: str | os.PathLike[str] | None = None,
+        background_name: str = "background",
     ) -> None:
         for argument, names in (("class_names", class_names), ("metrics", metrics)):
             if not names or len(set(names)) < len(names):
@@ -111,6 +113,7 @@ class CaseReportSaver:
         self.title = title
         self.about = dict(about or {})
         self.checkpoint_file = checkpoint_file
+        self.background_name = background_name
         self._cases: list[tuple[str, str]] = []  # name and source, of this process
         self._pictures: dict[str, bytes] = {}  # PNG by source
         self._undrawn: list[str] = []  # name and error
@@ -174,7 +177,7 @@ class CaseReportSaver:
         results = {
             "title": self.title,
             "about": self._about(),
-            **evaluation_results(names, self.class_names, scores, confusions),
+            **evaluation_results(names, self.class_names, scores, confusions, self.background_name),
         }
         shown = [(caption, pictures[source]) for source, caption in examples.items() if source in pictures]
         self._write_all(results, render_html_report(results, shown))

@@ -38,6 +38,7 @@ def evaluation_results(
     class_names: Sequence[str],
     scores: Mapping[str, np.ndarray],
     confusions: np.ndarray | None = None,
+    background_name: str = "background",
 ) -> dict[str, Any]:
     """
     Summarize the scores of all cases, with 95 % intervals over them.
@@ -48,6 +49,7 @@ def evaluation_results(
         scores: by the name of the metric, NaN where there is nothing to score, ``(N, K)``.
         confusions: counts of the voxels of each case, truth in rows, ``(N, C, C)``, C either K or K and the background.
             Defaults to None: no pooled scores.
+        background_name: what class 0 is called where only the confusions count it. Defaults to "background".
 
     Returns:
         lists, dictionaries, numbers and texts, NaN where there is no value:
@@ -75,7 +77,7 @@ def evaluation_results(
         results["metrics"][name] = _describe(name, _summarize(values, class_names)) | {"values": values.tolist()}
     results["confusion_matrix"] = None
     if confusions is not None:
-        names = _confusion_names(class_names, confusions.shape[-1])
+        names = _confusion_names(class_names, confusions.shape[-1], background_name)
         results["confusion_matrix"] = {"class_names": names, "counts": confusions.sum(axis=0).tolist()}
         for name, score in _POOLED.items():
             results["pooled"][name] = _describe(name, _summarize_pooled(confusions, names, score))
@@ -170,10 +172,10 @@ def _summarize_pooled(
     ]
 
 
-def _confusion_names(class_names: Sequence[str], n_channels: int) -> list[str]:
+def _confusion_names(class_names: Sequence[str], n_channels: int, background_name: str) -> list[str]:
     if n_channels not in (len(class_names), len(class_names) + 1):
         raise ValueError(
             f"the confusion matrices have {n_channels} classes, expected {len(class_names) + 1}: background and those "
             f"of class_names, got {list(class_names)}."
         )
-    return list(class_names) if n_channels == len(class_names) else ["background", *class_names]
+    return list(class_names) if n_channels == len(class_names) else [background_name, *class_names]

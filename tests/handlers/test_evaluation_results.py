@@ -65,6 +65,8 @@ def test_pooled_scores_by_hand() -> None:
 def test_names_fit_a_matrix_with_and_without_background() -> None:
     named = evaluation_results(CASES[:2], CLASSES, {}, CONFUSIONS)["confusion_matrix"]
     assert named["class_names"] == CLASSES
+    unnamed = evaluation_results(CASES[:2], CLASSES[:2], {}, CONFUSIONS, "cell")["confusion_matrix"]
+    assert unnamed["class_names"] == ["cell", *CLASSES[:2]]
     with pytest.raises(ValueError, match="confusion matrices have 3 classes, expected 2: background and those of"):
         evaluation_results(CASES[:2], CLASSES[:1], {}, CONFUSIONS)
 
