@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,13 @@ __all__ = ["SPLIT_PARTS", "check_fold", "name_parts", "packaged_split_file", "re
 
 #: the parts of a split, in the order in which they are named everywhere
 SPLIT_PARTS = ("train", "val", "test")
+
+logger = logging.getLogger(__name__)
+
+_BORROWED = {
+    "train": "Split %s validates on the training cases: the best epoch is the one that fits them best.",
+    "test": "Split %s validates on the test cases: choosing an epoch by them makes the test result too good.",
+}
 
 
 def packaged_split_file(name: str) -> Path:
@@ -27,7 +35,8 @@ def read_folds(path: str | os.PathLike[str]) -> list[dict[str, list[str]]]:
 
     It holds one split, ``{"train": ["patient001", ...], "val": [...], "test": [...]}``, or several of them,
     ``{"folds": [{"train": ..., "val": ..., "test": ...}, ...]}``. Every part must be there, and may be empty; other
-    keys, such as a description, are left out.
+    keys, such as a description, are left out. ``"val": "train"`` or ``"val": "test"`` validates on that part, to follow
+    published protocols that have no validation part; a warning says what it means.
 
     Args:
         path: the file.
@@ -49,7 +58,7 @@ def read_folds(path: str | os.PathLike[str]) -> list[dict[str, list[str]]]:
     folds = content["folds"] if isinstance(content, dict) and "folds" in content else [content]
     if not isinstance(folds, list) or not folds:
         raise ValueError(f"split file {file}: 'folds' must be a list of at least one split, got {str(folds)[:120]}")
-    return [_check_parts(fold, file) for fold in folds]
+    return [_take_parts(fold, file) for fold in folds]
 
 
 def read_split(path: str | os.PathLike[str], fold: int = 0) -> dict[str, list[str]]:
@@ -101,21 +110,27 @@ def _folds(number: int) -> str:
     return "1 fold, number 0" if number == 1 else f"{number} folds, 0 to {number - 1}"
 
 
-def _check_parts(content: Any, file: Path) -> dict[str, list[str]]:
-    if not isinstance(content, dict) or not all(_is_list_of_names(content.get(part)) for part in SPLIT_PARTS):
+def _take_parts(content: Any, file: Path) -> dict[str, list[str]]:
+    borrowed = content.get("val") if isinstance(content, dict) else None
+    own_parts = ("train", "test") if isinstance(borrowed, str) and borrowed in ("train", "test") else SPLIT_PARTS
+    if not isinstance(content, dict) or not all(_is_list_of_names(content.get(part)) for part in own_parts):
         raise ValueError(
             f"split file {file} is not a split: expected an object with the lists of names "
             f"{', '.join(SPLIT_PARTS)} (a list may be empty), or with a list 'folds' of such objects, "
             f"got {str(content)[:120]}"
         )
-    counts = Counter(name for part in SPLIT_PARTS for name in content[part])
+    counts = Counter(name for part in own_parts for name in content[part])
     repeated = sorted(name for name, count in counts.items() if count > 1)
     if repeated:
         raise ValueError(
             f"split file {file} names {', '.join(repeated[:5])} more than once ({len(repeated)} such names); "
             f"a case may be in one part only, or the parts would not be independent"
         )
-    return {part: list(content[part]) for part in SPLIT_PARTS}
+    parts = {part: list(content[part]) for part in own_parts}
+    if own_parts is not SPLIT_PARTS:
+        logger.warning(_BORROWED[str(borrowed)], file)
+        parts["val"] = list(parts[str(borrowed)])
+    return {part: parts[part] for part in SPLIT_PARTS}
 
 
 def _is_list_of_names(value: object) -> bool:

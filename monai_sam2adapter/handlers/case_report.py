@@ -50,8 +50,8 @@ class CaseReportSaver:
     - ``cases.csv``: one row for each case and class: ``case,class,<metrics>``.
     - ``summary.csv``: one row for each metric and class: ``metric,class,mean,ci95_low,ci95_high,std,median,min,max,
       n_valid``, over the cases that have a value. The class ``mean`` averages the classes that have a value, so that
-      its ``mean`` is the key metric of :py:class:`monai_sam2adapter.metrics.CaseScores`. Pooled scores have one value
-      for all cases: their ``std`` to ``max`` are ``nan``.
+      its ``mean`` is the key metric of :py:class:`monai_sam2adapter.metrics.CaseScores`; its ``std`` to ``max`` are
+      ``nan``, as are those of pooled scores, which have one value for all cases.
     - ``report.html``: the same for the eye, in one file: tables, box plots, confusion matrix, pictures of the worst,
       the median and the best case by the first metric, and what each number means.
 
@@ -239,7 +239,7 @@ class CaseReportSaver:
         lines = [["class", *(f"{name} (n)" for name in metrics)]]
         for index, class_name in enumerate([*self.class_names, "mean"]):
             rows = [metric["summary"][index] for metric in metrics.values()]
-            lines.append([class_name, *(f"{row['mean']:.3f} +- {row['std']:.3f} ({row['n_valid']})" for row in rows)])
+            lines.append([class_name, *map(_cell, rows)])
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
         for name, metric in results["pooled"].items():
@@ -252,6 +252,11 @@ class CaseReportSaver:
         title = f"Evaluation of {n_cases} cases, mean +- standard deviation over the n that have a value:"
         written = f"Written to {self.output_dir}: results.json, cases.csv, summary.csv, report.html"
         return "\n".join([title, *text, written])
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    spread = "" if math.isnan(row["std"]) else f" +- {row['std']:.3f}"  # the mean of the classes has none
+    return f"{row['mean']:.3f}{spread} ({row['n_valid']})"
 
 
 def _gather(items: list[Any]) -> list[Any]:

@@ -58,7 +58,8 @@ def evaluation_results(
         - ``metrics``: for each metric ``title``, ``protocol``, ``larger_is_better``, ``values`` (as ``scores``), and
           ``summary``: for each class and lastly for ``"mean"`` a dictionary of ``class, mean, ci95_low, ci95_high, std,
           median, min, max, n_valid``. ``std`` is that of the population. The last one averages the classes that have a
-          value; its ``n_valid`` is the sum of theirs, and its interval is that of the mean, not the mean of theirs;
+          value; its ``n_valid`` is the sum of theirs, its interval is that of the mean, over the resamples that hold
+          every class, and its ``std`` to ``max`` are NaN;
         - ``pooled``: for ``miou_pooled`` and ``dice_pooled`` the same without ``values``, and only ``class, mean,
           ci95_low, ci95_high, n_valid`` in the summary, ``n_valid`` the number of cases that contain the class;
         - ``confusion_matrix``: ``class_names`` and ``counts`` of all cases, or None.
@@ -129,10 +130,12 @@ def _summarize(values: np.ndarray, class_names: Sequence[str]) -> list[dict[str,
     for column in values.T:
         valid = column[~np.isnan(column)]
         table.append([function(valid) if len(valid) else np.nan for function in _STATISTICS.values()])
-    table.append(case_means(np.array(table)).tolist())
+    # a spread or an extreme of the classes' mean is nothing that any case has
+    table.append([float(case_means(np.array(table))[0]), *[np.nan] * (len(_STATISTICS) - 1)])
     counts = (~np.isnan(values)).sum(axis=0)
     low, high = bootstrap_interval(values)
-    mean_ends = bootstrap_interval(values, lambda drawn: case_means(case_means(drawn)))
+    # a resample without a class that others have would average other classes: the plain mean makes NaN of it
+    mean_ends = bootstrap_interval(values[:, counts > 0], lambda drawn: case_means(drawn).mean())
     if not (counts > 1).any():  # the mean of classes without an interval has none
         mean_ends = (np.array(np.nan), np.array(np.nan))
     return [

@@ -154,7 +154,7 @@ def _examples(results: Mapping[str, Any], pictures: Sequence[tuple[str, bytes]])
     first = next(iter(results["metrics"].values()))["title"]
     return [
         "<h2>Examples</h2>",
-        f"<p>Chosen by the mean of {escape(first)} over the classes.</p>",
+        f"<p>Chosen by the mean of {escape(first)} over the classes that the case has.</p>",
         *(_figure(picture, caption) for caption, picture in pictures),
     ]
 

@@ -98,3 +98,22 @@ def test_an_own_split_may_have_empty_parts_and_a_description(tmp_path: Path) -> 
     path = tmp_path / "own.json"
     path.write_text(json.dumps({"description": "mine", "train": ["b", "a"], "val": [], "test": ["c"]}))
     assert read_split(path) == {"train": ["b", "a"], "val": [], "test": ["c"]}
+
+
+@pytest.mark.parametrize(("part", "said"), [("train", "fits them best"), ("test", "too good")])
+def test_a_published_protocol_may_validate_on_another_part(
+    part: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "split.json"
+    file.write_text(json.dumps({"train": ["a", "b"], "val": part, "test": ["c"]}), encoding="utf-8")
+    split = read_split(file)
+    assert split["val"] == split[part]
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize("name", ["synapse_transunet", "isbi2012_gsam"])
+def test_published_splits_cover_the_cases_of_ours(name: str) -> None:
+    ours, published = (read_folds(packaged_split_file(file)) for file in (name.split("_")[0], name))
+    for own, theirs in zip(ours, published, strict=False):
+        assert set(theirs["test"]) == set(own["test"])
+        assert set(theirs["train"]) == set(own["train"]) | set(own["val"])

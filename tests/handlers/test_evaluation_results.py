@@ -29,13 +29,22 @@ def test_summary_of_each_class() -> None:
         assert liver[statistic] == pytest.approx(getattr(np, statistic)(DICE[:, 0]))
         assert spleen[statistic] == pytest.approx(getattr(np, statistic)([0.5]))
         assert np.isnan(oesophagus[statistic])
-        assert mean[statistic] == pytest.approx((liver[statistic] + spleen[statistic]) / 2)
+        if statistic != "mean":  # no case has a spread or an extreme of the classes' mean
+            assert np.isnan(mean[statistic])
+    assert mean["mean"] == pytest.approx((liver["mean"] + spleen["mean"]) / 2)
     low, high = bootstrap_interval(DICE[:, :1])
     assert (liver["ci95_low"], liver["ci95_high"]) == (low[0], high[0])
     assert np.isnan([spleen["ci95_low"], spleen["ci95_high"], oesophagus["ci95_low"]]).all()
     assert mean["ci95_low"] < mean["mean"] < mean["ci95_high"]
     assert results["pooled"] == {}
     assert results["confusion_matrix"] is None
+
+
+def test_interval_of_the_mean_is_of_all_classes_together() -> None:
+    """A resample without the only case of a class would average the others alone, and here reach 0.9."""
+    values = np.array([[0.9, NAN], [0.9, NAN], [0.9, 0.1]])
+    *_, mean = evaluation_results(["a", "b", "c"], ["easy", "hard"], {"dice": values})["metrics"]["dice"]["summary"]
+    assert (mean["mean"], mean["ci95_low"], mean["ci95_high"]) == (0.5, 0.5, 0.5)
 
 
 def test_mean_of_classes_without_interval_has_none() -> None:

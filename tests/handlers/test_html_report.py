@@ -135,12 +135,12 @@ def ink(picture: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("logarithmic", [False, True])
 def test_box_plot_shows_all_names_and_empty_classes_without_a_warning(logarithmic) -> None:
-    values = np.random.default_rng(0).uniform(0, 300, size=(9, len(SPECIAL)))
+    values = np.random.default_rng(0).uniform(0, 300 if logarithmic else 1, size=(9, len(SPECIAL)))
     values[:, 2] = NAN
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         picture = draw_box_plot(values, SPECIAL, "HD95 ($mm)", logarithmic)
-        values[:, 2] = 50.0
+        values[:, 2] = 0.5
         fuller = draw_box_plot(values, SPECIAL, "HD95 ($mm)", logarithmic)
     assert ink(picture).mean() > 0.01
     assert ink(fuller).sum() > ink(picture).sum()
