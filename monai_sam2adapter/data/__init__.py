@@ -24,7 +24,7 @@ from .gray_mask import gray_mask_problem
 from .image_file_reader import ImageFileReader
 from .isbi2012 import ISBI2012_CLASS_NAMES, find_isbi2012_slices, isbi2012_datalist
 from .isbi2012_phantom import write_isbi2012_phantom
-from .kvasir import KVASIR_CLASS_NAMES, find_kvasir_images, kvasir_datalist, kvasir_folds
+from .kvasir import KVASIR_CLASS_NAMES, find_kvasir_images, kvasir_datalist, kvasir_folds, kvasir_list_problems
 from .kvasir_phantom import write_kvasir_phantom
 from .label_scheme import LabelScheme
 from .neighbors import slices_with_neighbors
@@ -82,6 +82,7 @@ __all__ = [
     "isbi2012_datalist",
     "kvasir_datalist",
     "kvasir_folds",
+    "kvasir_list_problems",
     "name_parts",
     "packaged_split_file",
     "read_folds",

@@ -31,8 +31,8 @@ _FRAME = re.compile(r"(?P<case>(?P<patient>patient\d{3})_frame(?P<frame>\d+))(?P
 def acdc_datalist(
     dataset_dir: str | os.PathLike[str],
     split: str,
-    split_file: str | os.PathLike[str] | None = None,
     fold: int = 0,
+    split_file: str | os.PathLike[str] | None = None,
 ) -> list[dict[str, str]]:
     """
     List the frames of one part of ACDC, as MONAI's datasets read them.
@@ -46,9 +46,9 @@ def acdc_datalist(
     Args:
         dataset_dir: root of the archive (with ``training`` in it), or the folder of the patients itself.
         split: ``train``, ``val`` or ``test``.
+        fold: which fold of the split file. Defaults to 0; the one in the package has no other.
         split_file: an own split, a JSON file as ``read_split`` takes it. Defaults to the one in the package, which
             takes 14, 2 and 4 of the 20 patients of each pathology.
-        fold: which fold of the split file. Defaults to 0; the one in the package has no other.
 
     Returns:
         one dictionary a frame, sorted by case, all with the keys ``image`` and ``label`` (paths), ``case``

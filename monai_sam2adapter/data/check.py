@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from .geometry import place_problem, shape_problem, voxel_spacing
+from .hounsfield import hounsfield_problem
+
 __all__ = ["DatasetReport", "check_image_and_label", "format_report"]
 
-# the corners of a mask may be this much off those of its image, in sides of the smallest voxel: more than the rounding
-# of a header, less than what can be seen
-_GEOMETRY_TOLERANCE = 0.01
 # the row of what no part of the split names
 _NO_PART = "in no part"
 
@@ -49,6 +50,7 @@ class DatasetReport:
     voxel_word: str = "voxel"
     voxels: np.ndarray = field(init=False)
     volumes_with_class: np.ndarray = field(init=False)
+    _files_of_contents: dict[bytes, str] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.voxels = np.zeros(len(self.class_names), dtype=np.int64)
@@ -65,8 +67,28 @@ class DatasetReport:
         for part in [part for part, names in parts.items() if name in names] or [_NO_PART]:
             self.count(part, **things)
 
+    def copy_problems(self, file: str, arrays: Sequence[np.ndarray]) -> list[str]:
+        """
+        Find out whether an image was seen before: in two parts of a split, it would be trained on and tested with.
 
-def check_image_and_label(image: str, label: str, report: DatasetReport) -> tuple[int, ...]:
+        Args:
+            file: where it is from.
+            arrays: its values, or those of its slices in their order, slices along the last axis; of any type.
+
+        Returns:
+            one text when the values are those of a file before this one; nothing for images of equal values.
+        """
+        if all(array.size == 0 or array.min() == array.max() for array in arrays):
+            return []
+        content = hashlib.sha256(str([array.shape[:-1] for array in arrays[:1]]).encode())
+        for array in arrays:
+            # of one type, so that it does not count how a value is stored, and the last axis first, as files have it
+            content.update(np.ascontiguousarray(array.T, dtype=np.float32).data)
+        first = self._files_of_contents.setdefault(content.digest(), file)
+        return [] if first == file else [f"shows the same as {first}, {self.voxel_word} by {self.voxel_word}"]
+
+
+def check_image_and_label(image: str, label: str, report: DatasetReport, hounsfield: bool = False) -> tuple[int, ...]:
     """
     Read a NIfTI volume and its mask, and write down in the report what they hold and what is wrong with them.
 
@@ -76,6 +98,8 @@ def check_image_and_label(image: str, label: str, report: DatasetReport) -> tupl
         image: path of the volume; empty when there is none.
         label: path of the mask; empty when there is none.
         report: where to write.
+        hounsfield: whether the volume must be a CT in Hounsfield units, with air and bone in it, as integers. Defaults
+            to False.
 
     Returns:
         shape of the volume, empty when it cannot be read.
@@ -84,8 +108,9 @@ def check_image_and_label(image: str, label: str, report: DatasetReport) -> tupl
     label_volume = _read(label, report)
     if image_volume is not None:
         report.shapes.append(image_volume[0].shape)
-        report.spacings.append(_spacing(image_volume[1]))
-        report.problems += [f"{image}: {problem}" for problem in _image_problems(*image_volume)]
+        report.spacings.append(voxel_spacing(image_volume[1]))
+        problems = [*_image_problems(*image_volume, hounsfield), *report.copy_problems(image, image_volume[:1])]
+        report.problems += [f"{image}: {problem}" for problem in problems]
     if label_volume is not None:
         report.problems += [f"{label}: {problem}" for problem in _label_problems(label_volume[0], report)]
     if image_volume is not None and label_volume is not None:
@@ -142,19 +167,32 @@ def _read(path: str, report: DatasetReport) -> tuple[np.ndarray, np.ndarray] | N
     return voxels, affine
 
 
-def _image_problems(voxels: np.ndarray, affine: np.ndarray) -> list[str]:
+def _image_problems(voxels: np.ndarray, affine: np.ndarray, hounsfield: bool) -> list[str]:
+    if voxels.size == 0:
+        return [f"has no voxels: its shape is {voxels.shape}"]
     problems = []
     if voxels.ndim != 3:
         problems.append(f"has {voxels.ndim} dimensions, shape {voxels.shape}; expected one volume of 3")
-    spacing = _spacing(affine)
+    spacing = voxel_spacing(affine)
     if not (np.isfinite(spacing).all() and min(spacing) > 0):
         problems.append(f"has the voxel spacing {_list(spacing)} mm; expected positive numbers")
     finite = np.isfinite(voxels)
     if not finite.all():
         problems.append(f"has {np.isnan(voxels).sum()} NaN and {np.isinf(voxels).sum()} infinite voxels")
-    elif voxels.size == 0 or voxels.min() == voxels.max():
+    elif voxels.min() == voxels.max():
         problems.append("is empty: all voxels are equal")
+    elif hounsfield:
+        problems += _hounsfield_problems(voxels)
     return problems
+
+
+def _hounsfield_problems(voxels: np.ndarray) -> list[str]:
+    problem = hounsfield_problem(voxels.min(), voxels.max())
+    if problem:
+        return [problem]
+    if voxels.dtype.kind == "f" and not np.allclose(voxels, np.round(voxels), rtol=0, atol=0.01):
+        return ["has values that are not integers, as if it was resampled; take the original scan"]
+    return []
 
 
 def _label_problems(labels: np.ndarray, report: DatasetReport) -> list[str]:
@@ -178,24 +216,10 @@ def _label_problems(labels: np.ndarray, report: DatasetReport) -> list[str]:
 
 
 def _geometry_problems(image: tuple[np.ndarray, np.ndarray], label: tuple[np.ndarray, np.ndarray]) -> list[str]:
-    if image[0].shape != label[0].shape:
-        return [f"has the shape {label[0].shape}, its image {image[0].shape}"]
-    if image[0].ndim != 3:
-        return []  # reported with the image
-    corners = np.stack(np.meshgrid(*[(0, side - 1) for side in image[0].shape[:3]]), axis=-1).reshape(-1, 3)
-    difference = nib.affines.apply_affine(image[1], corners) - nib.affines.apply_affine(label[1], corners)
-    distance = np.linalg.norm(difference, axis=-1).max()
-    # written so that NaN is a problem too
-    if not distance <= _GEOMETRY_TOLERANCE * min(_spacing(image[1])):
-        return [
-            f"lies elsewhere than its image: voxels are up to {distance:.3g} mm apart "
-            f"(spacing {_list(_spacing(label[1]))} mm, of the image {_list(_spacing(image[1]))} mm)"
-        ]
-    return []
-
-
-def _spacing(affine: np.ndarray) -> tuple[float, ...]:
-    return tuple(float(side) for side in nib.affines.voxel_sizes(affine))
+    problem = shape_problem(image[0].shape, label[0].shape)
+    if not problem and image[0].ndim == 3:  # another number is reported with the image
+        problem = place_problem(image[0].shape, image[1], label[1])
+    return [problem] if problem else []
 
 
 def _list(values: Sequence[float] | np.ndarray, limit: int = 5) -> str:

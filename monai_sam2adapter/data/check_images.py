@@ -3,20 +3,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from .check import DatasetReport
+from .colors import has_colors
 from .gray_mask import gray_mask_problem
 from .image_file_reader import ImageFileReader
 
 __all__ = ["check_images_and_masks"]
-
-# JPEG's rounding makes the three channels of a gray picture differ by a few values
-_COLOR_TOLERANCE = 16
 
 
 def check_images_and_masks(
@@ -41,13 +38,12 @@ def check_images_and_masks(
     things = f"{report.image_word}s"
     for part in parts:
         report.count(part, **{things: 0})
-    known: dict[bytes, str] = {}
     for item in tqdm(items, desc=f"Checking {report.name}", unit=report.image_word, disable=not progress):
         report.count_case(parts, item["case"], **{things: 1})
         image, mask = _read(item["image"], report), _read(item["label"], report)
         if image is not None:
             report.shapes.append((image.shape[1], image.shape[0]))
-            problems = [*_image_problems(image, colored), *_copies(image, item["image"], known)]
+            problems = [*_image_problems(image, colored), *report.copy_problems(item["image"], [image])]
             report.problems += [f"{item['image']}: {problem}" for problem in problems]
         if mask is not None:
             problems = _mask_problems(mask, item["label"], bright_class, report)
@@ -66,7 +62,7 @@ def _read(path: str, report: DatasetReport) -> np.ndarray | None:
     if not path:
         return None
     try:
-        pages = ImageFileReader().read(path)
+        pages = ImageFileReader().read_pages(path)
     except (ValueError, OSError) as error:
         report.problems.append(f"{path}: {str(error).removeprefix(path).strip()}")
         return None
@@ -81,7 +77,7 @@ def _image_problems(image: np.ndarray, colored: bool) -> list[str]:
         )
     if colored and image.ndim == 2:
         problems.append("is gray, expected colors")
-    if not colored and _has_colors(image):
+    if not colored and has_colors(image):
         problems.append("has colors, expected gray")
     if image.min() == image.max():
         problems.append("is empty: all pixels are equal")
@@ -90,7 +86,7 @@ def _image_problems(image: np.ndarray, colored: bool) -> list[str]:
 
 def _mask_problems(mask: np.ndarray, file: str, bright_class: int, report: DatasetReport) -> list[str]:
     """Problems of a mask; where it is well, its pixels go into the histogram of the report."""
-    if _has_colors(mask):
+    if has_colors(mask):
         return ["has colors, expected black and white"]
     gray = mask if mask.ndim == 2 else mask[..., 0]
     problem = gray_mask_problem(gray, file)
@@ -103,16 +99,6 @@ def _mask_problems(mask: np.ndarray, file: str, bright_class: int, report: Datas
     if not counts.all():
         return [f"is empty: all pixels are {report.class_names[int(counts.argmax())]}"]
     return []
-
-
-def _copies(image: np.ndarray, file: str, known: dict[bytes, str]) -> list[str]:
-    """The same picture in two parts of a split would be trained on and tested with."""
-    first = known.setdefault(hashlib.sha256(image.tobytes()).digest(), file)
-    return [] if first == file else [f"shows the same as {first}, pixel by pixel"]
-
-
-def _has_colors(picture: np.ndarray) -> bool:
-    return picture.ndim == 3 and int(np.ptp(picture, axis=-1).max()) > _COLOR_TOLERANCE
 
 
 def _size(picture: np.ndarray) -> str:

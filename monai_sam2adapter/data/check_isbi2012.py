@@ -37,4 +37,12 @@ def check_isbi2012(
         "ISBI 2012", str(dataset_dir), ISBI2012_CLASS_NAMES, image_word="slice", voxel_word="pixel", problems=problems
     )
     check_images_and_masks(slices, parts, report, colored=False, bright_class=0, progress=progress)
+    if split_file is None:
+        names = set().union(*parts.values())
+        report.problems += [
+            f"{item['image'] or item['label']}: {item['case']} is in no part of the split in the package, which ends "
+            f"at {max(names)}; is it numbered rightly?"
+            for item in slices
+            if item["case"] not in names
+        ]
     return report

@@ -7,7 +7,7 @@ import os
 
 from .check import DatasetReport
 from .check_images import check_images_and_masks
-from .kvasir import KVASIR_CLASS_NAMES, find_kvasir_images, kvasir_folds
+from .kvasir import KVASIR_CLASS_NAMES, find_kvasir_images, kvasir_folds, kvasir_list_problems
 from .split import name_parts
 
 __all__ = ["check_kvasir"]
@@ -32,7 +32,10 @@ def check_kvasir(
         ValueError: when the folder is of another layout or holds no picture, or there is no split of it.
     """
     images, problems = find_kvasir_images(dataset_dir)
-    parts = name_parts(kvasir_folds(dataset_dir, [item["case"] for item in images], split_file))
+    names = [item["case"] for item in images]
+    parts = name_parts(kvasir_folds(dataset_dir, names, split_file))
+    if split_file is None:
+        problems += kvasir_list_problems(dataset_dir, names)
     report = DatasetReport(
         "Kvasir-SEG", str(dataset_dir), KVASIR_CLASS_NAMES, image_word="image", voxel_word="pixel", problems=problems
     )

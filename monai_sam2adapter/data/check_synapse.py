@@ -8,7 +8,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from monai.utils import ensure_tuple
 from tqdm import tqdm
@@ -22,9 +21,6 @@ from .transunet_reader import TransUNetArrayReader
 __all__ = ["check_synapse"]
 
 logger = logging.getLogger(__name__)
-
-# the largest value of a scan in Hounsfield units is above this, for there is bone in every abdomen
-_BONE = 100
 
 
 def check_synapse(
@@ -59,7 +55,10 @@ def check_synapse(
     report.problems += synapse_layout_problems(cases)
     report.problems += synapse_numbering_problems(cases) if split_file is None else []
     for name, case in tqdm(cases.items(), desc="Checking Synapse", unit="case", disable=not progress):
-        shape = _check_arrays(case, report) if of_arrays else _check_scan(case, report)
+        if of_arrays:
+            shape = _check_arrays(case, report)
+        else:
+            shape = check_image_and_label(case["image"], case["label"], report, hounsfield=True)
         report.count_case(parts, name, cases=1, slices=shape[2] if len(shape) == 3 else 0)
     report.problems += [
         f"{dataset_dir}: no case of the part {part!r} of the split"
@@ -72,50 +71,41 @@ def check_synapse(
     return report
 
 
-def _check_scan(case: Mapping[str, Any], report: DatasetReport) -> tuple[int, ...]:
-    shape = check_image_and_label(case["image"], case["label"], report)
-    if shape:
-        voxels = np.asanyarray(nib.load(case["image"]).dataobj)  # type: ignore[attr-defined]
-        low, high = voxels.min(), voxels.max()
-        if low < high and (low >= 0 or high < _BONE):
-            report.problems.append(
-                f"{case['image']}: is not in Hounsfield units: values from {low:.4g} to {high:.4g}, expected air near "
-                f"-1000 and bone above {_BONE}; take the original scan"
-            )
-    return shape
-
-
 def _check_arrays(case: Mapping[str, Any], report: DatasetReport) -> tuple[int, ...]:
     """As ``check_image_and_label``, for the files of one case of TransUNet's arrays."""
     files = ensure_tuple(case["image"])
     voxels = np.zeros_like(report.voxels)
-    shapes = [shape for shape in (_check_array_file(path, voxels, report) for path in files) if shape]
+    images = [_check_array_file(path, voxels, report) for path in files]
+    arrays = [image for image in images if image is not None]
     if voxels.any() and not voxels[1:].any():
         report.problems.append(f"{files[0]}: its case is empty: no voxel of any class but background")
     report.voxels += voxels
     report.volumes_with_class += voxels > 0
-    in_plane = {shape[:2] for shape in shapes}
+    report.problems += [f"{files[0]}: {problem}" for problem in report.copy_problems(files[0], arrays)]
+    in_plane = {array.shape[:2] for array in arrays}
     if len(in_plane) > 1:
         report.problems.append(f"{files[0]}: the slices of its case differ in size: {sorted(in_plane)}")
     if len(in_plane) != 1:
         return ()
-    report.shapes.append((*shapes[0][:2], sum(shape[2] for shape in shapes)))
+    report.shapes.append((*arrays[0].shape[:2], sum(array.shape[2] for array in arrays)))
     return report.shapes[-1]
 
 
-def _check_array_file(path: str, voxels: np.ndarray, report: DatasetReport) -> tuple[int, ...]:
-    """Adds to the voxels of each class; returns the shape of the image."""
+def _check_array_file(path: str, voxels: np.ndarray, report: DatasetReport) -> np.ndarray | None:
+    """Adds to the voxels of each class; returns the image, ``(W, H, D)``."""
     image, label = (_read(path, key, report) for key in ("image", "label"))
     if label is not None:
         classes = np.asarray(synapse_label_map(9)[1])[label]
         voxels += np.bincount(classes.ravel(), minlength=len(voxels))
     if image is None:
-        return ()
+        return None
     if not np.isfinite(image).all():
         report.problems.append(f"{path}: has {(~np.isfinite(image)).sum()} NaN or infinite voxels")
+    elif image.min() == image.max():
+        report.problems.append(f"{path}: is empty: all voxels are equal")
     if label is not None and image.shape != label.shape:
         report.problems.append(f"{path}: its labels have the size {label.shape}, its image {image.shape}")
-    return image.shape
+    return image
 
 
 def _read(path: str, key: str, report: DatasetReport) -> np.ndarray | None:

@@ -28,6 +28,8 @@ def gray_mask_problem(mask: np.ndarray, file: str) -> str:
         what the mask holds and what is expected; empty when all is well.
     """
     expected = "expected 0 (black) and 255 (white)"
+    if mask.size == 0:
+        return f"has no pixels; {expected}"
     low, high = float(mask.min()), float(mask.max())
     if not (0 <= low <= high <= 255):  # written so that NaN is a problem too
         return f"has the values {low:g} to {high:g}; {expected}"

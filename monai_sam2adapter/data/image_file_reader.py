@@ -13,6 +13,8 @@ from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 from PIL import Image, ImageOps
 
+from .colors import has_colors
+
 __all__ = ["ImageFileReader"]
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -35,26 +37,34 @@ class ImageFileReader(ImageReader):
     - palettes are looked up; an alpha channel is dropped where it is opaque everywhere, and an error elsewhere;
     - the orientation that a camera has noted (EXIF) is applied, as viewers do, so that a photograph matches the mask
       that was drawn on it;
-    - anything that Pillow would read with other values than the file's, such as colors of 16 bits, is an error.
+    - anything that Pillow would read with other values than the file's, such as colors of 16 bits, is an error, and so
+      are colors where gray is asked for.
+
+    ``LoadImage`` passes on what is refused here, with the file's name, and turns to no other reader.
 
     Pillow alone serves all four formats; tifffile reads more kinds of TIFF (such as 16-bit color) but nothing else.
 
     The affine is the identity, in pixels: resolution tags of such files say what the printer should do. In a config:
-    ``"reader": {"_target_": "monai_sam2adapter.data.ImageFileReader", "channels": 3}``.
+    ``"reader": {"_target_": "monai_sam2adapter.data.ImageFileReader", "channels": 3, "max_bits": 8}``.
 
     Args:
-        channels: 1 for gray (of colors their luma, ITU-R 601-2), 3 for RGB (gray is repeated). Defaults to None, what
-            the file holds.
+        channels: 1 for gray (which may be stored as RGB of equal channels), 3 for RGB (gray is repeated). Defaults to
+            None, what the file holds.
+        max_bits: the most bits that a value may have in the file, 8 or 16, for networks that expect values of a fixed
+            range, such as 0 to 255. Defaults to None, any number.
 
     Raises:
-        ValueError: when ``channels`` is anything else.
+        ValueError: when ``channels`` or ``max_bits`` is anything else.
     """
 
-    def __init__(self, channels: int | None = None) -> None:
+    def __init__(self, channels: int | None = None, max_bits: int | None = None) -> None:
         super().__init__()
         if channels not in (None, 1, 3):
             raise ValueError(f"channels is {channels!r}, expected 1 (gray), 3 (RGB) or None (as in the file).")
+        if max_bits not in (None, 8, 16):
+            raise ValueError(f"max_bits is {max_bits!r}, expected 8, 16 or None (any number).")
         self.channels = channels
+        self.max_bits = max_bits
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """
@@ -66,36 +76,21 @@ class ImageFileReader(ImageReader):
         """
         return all(_split_page(name)[0].lower().endswith(_EXTENSIONS) for name in ensure_tuple(filename))
 
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> list[np.ndarray]:
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Sequence[PathLike]:
         """
+        Leave the reading to :meth:`get_data`: ``LoadImage`` takes an error that is raised here to say that another
+        reader should try.
+
         Args:
             data: the file; ``#page=N`` behind it takes one page of a TIFF, from 0 on.
-            kwargs: passed on to ``PIL.Image.open``.
+            kwargs: not used.
 
         Returns:
-            one array a page, ``(Y, X)`` for gray, ``(Y, X, 3)`` for colors.
-
-        Raises:
-            FileNotFoundError: when there is no such file.
-            ValueError: when there is more than one file, or it cannot be read as it is.
+            the same, in a tuple.
         """
-        files = ensure_tuple(data)
-        if len(files) != 1:
-            raise ValueError(f"ImageFileReader reads one file at a time, got {len(files)}: {files}.")
-        file, page = _split_page(files[0])
-        try:
-            with Image.open(file, **{"formats": _FORMATS, **kwargs}) as image:
-                pages = [self._read_page(image, k) for k in _choose_pages(image, page)]
-            if len({(array.shape, array.dtype) for array in pages}) > 1:
-                raise ValueError("its pages differ in size or kind; name one of them, as FILE#page=0")
-        except FileNotFoundError:
-            raise
-        # a damaged file makes Pillow raise whatever it stumbles over, mostly without the file's name
-        except Exception as error:
-            raise ValueError(f"{files[0]} cannot be read: {error}") from error
-        return pages
+        return ensure_tuple(data)
 
-    def get_data(self, img: list[np.ndarray]) -> tuple[np.ndarray, dict[str, Any]]:
+    def get_data(self, img: Sequence[PathLike]) -> tuple[np.ndarray, dict[str, Any]]:
         """
         Args:
             img: what :meth:`read` returned.
@@ -103,11 +98,18 @@ class ImageFileReader(ImageReader):
         Returns:
             the array, ``(X, Y)`` for one page and ``(X, Y, Z)`` for several, with the 3 colors behind, where there
             are; and its metadata.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when there is more than one file, or it cannot be read as it is.
         """
-        array = np.stack(img).swapaxes(0, 2)  # (Z, Y, X) or (Z, Y, X, C) -> (X, Y, Z) or (X, Y, Z, C)
-        if len(img) == 1:
+        if len(img) != 1:
+            raise ValueError(f"ImageFileReader reads one file at a time, got {len(img)}: {img}.")
+        pages = self.read_pages(img[0])
+        array = np.stack(pages).swapaxes(0, 2)  # (Z, Y, X) or (Z, Y, X, C) -> (X, Y, Z) or (X, Y, Z, C)
+        if len(pages) == 1:
             array = array[:, :, 0]
-        dimension = 2 if len(img) == 1 else 3
+        dimension = 2 if len(pages) == 1 else 3
         meta = {
             MetaKeys.ORIGINAL_AFFINE: np.eye(4),
             MetaKeys.AFFINE: np.eye(4),
@@ -116,6 +118,31 @@ class ImageFileReader(ImageReader):
             MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan") if array.ndim == dimension else -1,
         }
         return array, {str(key): value for key, value in meta.items()}
+
+    def read_pages(self, path: PathLike) -> list[np.ndarray]:
+        """
+        Args:
+            path: as in :meth:`read`.
+
+        Returns:
+            one array a page, ``(Y, X)`` for gray, ``(Y, X, 3)`` for colors.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when it cannot be read as it is.
+        """
+        file, page = _split_page(path)
+        try:
+            with Image.open(file, formats=_FORMATS) as image:
+                pages = [self._read_page(image, k) for k in _choose_pages(image, page)]
+            if len({(array.shape, array.dtype) for array in pages}) > 1:
+                raise ValueError("its pages differ in size or kind; name one of them, as FILE#page=0")
+        except FileNotFoundError:
+            raise
+        # a damaged file makes Pillow raise whatever it stumbles over, mostly without the file's name
+        except Exception as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
+        return pages
 
     def _read_page(self, image: Image.Image, page: int) -> np.ndarray:
         if page:
@@ -126,9 +153,22 @@ class ImageFileReader(ImageReader):
         if upright.mode in _DEEP_MODES:
             array = np.array(upright)
             array = array.astype(array.dtype.newbyteorder("="))
+            self._check_depth(array)
             return np.stack([array] * 3, axis=-1) if self.channels == 3 else array
-        mode = {None: _PLAIN_MODES[upright.mode], 1: "L", 3: "RGB"}[self.channels]
-        return np.array(_drop_alpha(upright).convert(mode))
+        array = np.array(_drop_alpha(upright).convert("RGB" if self.channels == 3 else _PLAIN_MODES[upright.mode]))
+        if self.channels == 1 and array.ndim == 3:
+            if has_colors(array):
+                raise ValueError("it has colors, expected gray; convert it to gray, if it is the right file")
+            return np.array(Image.fromarray(array).convert("L"))
+        return array
+
+    def _check_depth(self, array: np.ndarray) -> None:
+        bits = 8 * array.dtype.itemsize
+        if self.max_bits is not None and bits > self.max_bits:
+            raise ValueError(
+                f"its values have {bits} bits ({array.min():g} to {array.max():g}), expected at most {self.max_bits}; "
+                f"scale them to 0 to {2**self.max_bits - 1} and save it with {self.max_bits} bits"
+            )
 
 
 def _split_page(name: PathLike) -> tuple[str, int | None]:

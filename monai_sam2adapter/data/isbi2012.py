@@ -151,8 +151,23 @@ def _slices_of_folders(image_dir: Path, label_dir: Path) -> tuple[list[dict[str,
     if not pairs and not problems:
         raise ValueError(f"no picture in {image_dir} and {label_dir}; expected PNG, JPEG, BMP or TIFF files")
     numbers = {int(key): pair for key, pair in pairs.items()}
-    first = 1 if 0 not in numbers and max(numbers, default=0) == _NUM_SLICES else 0
+    first = _first_number(set(numbers), image_dir)
     return [{**numbers[k], "case": f"slice_{k - first:02d}"} for k in sorted(numbers)], problems
+
+
+def _first_number(numbers: set[int], image_dir: Path) -> int:
+    """Which number the first slice of the block has; slices may be missing, so that it does not show in all folders."""
+    if 0 in numbers:
+        logger.info(f"the slices in {image_dir} count from 0")
+        return 0
+    if max(numbers, default=0) == _NUM_SLICES:
+        logger.info(f"the slices in {image_dir} count from 1")
+        return 1
+    logger.warning(
+        f"{image_dir} has neither a slice 0 nor a last slice {_NUM_SLICES}: its slices are taken to count from 0, as "
+        f"if the first were missing; where they count from 1, rename them, or they fall in other parts of the split"
+    )
+    return 0
 
 
 def _number(stem: str) -> str:

@@ -14,7 +14,7 @@ from monai.utils import look_up_option
 from .image_pairs import pair_images
 from .split import SPLIT_PARTS, check_fold, read_folds
 
-__all__ = ["KVASIR_CLASS_NAMES", "find_kvasir_images", "kvasir_datalist", "kvasir_folds"]
+__all__ = ["KVASIR_CLASS_NAMES", "find_kvasir_images", "kvasir_datalist", "kvasir_folds", "kvasir_list_problems"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,11 @@ def kvasir_datalist(
             f"{dataset_dir} is not a complete Kvasir-SEG, expected {_LAYOUT}: {problems[0]}; "
             f"`python -m monai_sam2adapter check kvasir {dataset_dir}` lists every problem"
         )
-    folds = kvasir_folds(dataset_dir, [item["case"] for item in items], split_file)
+    names = [item["case"] for item in items]
+    folds = kvasir_folds(dataset_dir, names, split_file)
+    if split_file is None:
+        for problem in kvasir_list_problems(dataset_dir, names):
+            logger.warning(problem)
     check_fold(fold, len(folds), f"the split of {dataset_dir}" if split_file is None else f"split file {split_file}")
     wanted = set(folds[fold][part])
     chosen = [item for item in items if item["case"] in wanted]
@@ -112,9 +116,9 @@ def kvasir_folds(
     if split_file is not None:
         return read_folds(split_file)
     root = _find_root(dataset_dir)
-    lists = [root / name for name in _LISTS]
-    if any(path.is_file() for path in lists):
-        train, test = _read_lists(lists)
+    lists = _read_lists(root)
+    if lists:
+        train, test = lists
     else:
         ordered = _shuffle(names)
         if len(ordered) < 3:
@@ -124,6 +128,39 @@ def kvasir_folds(
     train = _shuffle(train)
     number = max(1, round(_VAL_SHARE * len(train)))
     return [{"train": sorted(train[number:]), "val": sorted(train[:number]), "test": sorted(test)}]
+
+
+def kvasir_list_problems(dataset_dir: str | os.PathLike[str], names: Iterable[str]) -> list[str]:
+    """
+    Compare the lists of the authors, where the folder has them, with the images.
+
+    Args:
+        dataset_dir: as in ``kvasir_datalist``.
+        names: as in ``kvasir_folds``.
+
+    Returns:
+        one text for every list with names that no image has, and one when there are images in neither list.
+
+    Raises:
+        FileNotFoundError: as in ``kvasir_folds``.
+        ValueError: as in ``kvasir_folds``.
+    """
+    root, there = _find_root(dataset_dir), set(names)
+    lists = _read_lists(root)
+    if not lists:
+        return []
+    problems = []
+    for name, listed in zip(_LISTS, lists, strict=True):
+        absent = sorted(set(listed) - there)
+        if absent:
+            problems.append(f"{root / name}: names {len(absent)} that are not in {root / 'images'}: {_shorten(absent)}")
+    unlisted = sorted(there - {name for listed in lists for name in listed})
+    if unlisted:
+        problems.append(
+            f"{root / _LISTS[0]}: neither it nor {_LISTS[1]} names {len(unlisted)} of the images, which are in no "
+            f"part: {_shorten(unlisted)}"
+        )
+    return problems
 
 
 def find_kvasir_images(dataset_dir: str | os.PathLike[str]) -> tuple[list[dict[str, str]], list[str]]:
@@ -158,7 +195,11 @@ def _find_root(dataset_dir: str | os.PathLike[str]) -> Path:
     raise ValueError(f"{folder} is not laid out as Kvasir-SEG; expected {_LAYOUT}")
 
 
-def _read_lists(lists: list[Path]) -> list[list[str]]:
+def _read_lists(root: Path) -> list[list[str]]:
+    """The names in both lists; nothing where there are none."""
+    lists = [root / name for name in _LISTS]
+    if not any(path.is_file() for path in lists):
+        return []
     missing = [path for path in lists if not path.is_file()]
     if missing:
         raise ValueError(f"{missing[0]} is missing; expected {' and '.join(_LISTS)}, or none of them")
@@ -174,6 +215,10 @@ def _read_lists(lists: list[Path]) -> list[list[str]]:
 
 def _without_extension(name: str) -> str:
     return Path(name).stem if name.lower().endswith((".jpg", ".jpeg", ".png")) else name
+
+
+def _shorten(names: list[str], limit: int = 5) -> str:
+    return ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _shuffle(names: Iterable[str]) -> list[str]:

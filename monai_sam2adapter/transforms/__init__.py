@@ -4,9 +4,21 @@
 from __future__ import annotations
 
 from .gray_mask_to_labeld import GrayMaskToLabeld
+from .require_dimensionsd import RequireDimensionsd
 from .require_finited import RequireFinited
+from .require_hounsfieldd import RequireHounsfieldd
 from .require_labelsd import RequireLabelsd
+from .require_same_geometryd import RequireSameGeometryd
 from .save_segmentationd import SaveSegmentationd
 from .segment_logitsd import SegmentLogitsd
 
-__all__ = ["GrayMaskToLabeld", "RequireFinited", "RequireLabelsd", "SaveSegmentationd", "SegmentLogitsd"]
+__all__ = [
+    "GrayMaskToLabeld",
+    "RequireDimensionsd",
+    "RequireFinited",
+    "RequireHounsfieldd",
+    "RequireLabelsd",
+    "RequireSameGeometryd",
+    "SaveSegmentationd",
+    "SegmentLogitsd",
+]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refusing images with NaN or infinite values."""
+"""Refusing images with NaN or infinite values, and those without any."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["RequireFinited"]
 
 class RequireFinited(MapTransform):
     """
-    Pass images on as they are, or stop with the file's name where a voxel is NaN or infinite.
+    Pass images on as they are, or stop with the file's name where a voxel is NaN or infinite, or there is none.
 
     One such voxel makes the mean of the volume NaN, normalization makes every voxel NaN, and the segmentation is empty
     without a word.
@@ -40,12 +40,14 @@ class RequireFinited(MapTransform):
             the same items.
 
         Raises:
-            ValueError: when a value is NaN or infinite.
+            ValueError: when a value is NaN or infinite, or there is none.
         """
         items = dict(data)
         for key in self.key_iterator(items):
-            broken = int((~torch.isfinite(convert_to_tensor(items[key], track_meta=False))).sum())
+            image, file = convert_to_tensor(items[key], track_meta=False), file_of(items[key], key)
+            if not image.numel():
+                raise ValueError(f"{file} has no values: its shape is {tuple(image.shape)}; leave it out.")
+            broken = int((~torch.isfinite(image)).sum())
             if broken:
-                file = file_of(items[key], key)
                 raise ValueError(f"{file} has {broken} NaN or infinite values; repair the file or leave it out.")
         return items

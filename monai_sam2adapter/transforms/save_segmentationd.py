@@ -18,8 +18,9 @@ from monai.utils import look_up_option
 from PIL import Image
 
 from ..atomic_file import atomic_path
-from ..data.dicom_seg import require_highdicom, write_dicom_seg
+from ..data.dicom_seg import require_highdicom, require_references, write_dicom_seg
 from ..data.dicom_series import DicomSeries
+from ..data.find_images import is_picture
 from ..data.label_scheme import LabelScheme
 
 __all__ = ["SaveSegmentationd"]
@@ -47,8 +48,8 @@ class SaveSegmentationd(Transform):
         scheme: names, colors and codes of the classes.
         output_format: "nii.gz", "png" or "dicom_seg". Defaults to "nii.gz".
         key: key of the segmentation, class numbers ``(1, *spatial)``. Defaults to "pred".
-        map_keys: keys of maps, ``(K, *spatial)``, which are written where they are there. Defaults to "probabilities"
-            and "uncertainty".
+        map_keys: keys of maps to write, too, ``(K, *spatial)``, such as "probabilities" and "uncertainty". Defaults to
+            none.
         case_key: key of the case's name. Defaults to "case".
 
     Raises:
@@ -62,7 +63,7 @@ class SaveSegmentationd(Transform):
         scheme: LabelScheme,
         output_format: str = "nii.gz",
         key: str = "pred",
-        map_keys: Sequence[str] = ("probabilities", "uncertainty"),
+        map_keys: Sequence[str] = (),
         case_key: str = "case",
     ) -> None:
         self.output_dir = Path(output_dir)
@@ -79,8 +80,9 @@ class SaveSegmentationd(Transform):
         Choose what is to be done, before anything is.
 
         Args:
-            cases: dictionaries with ``image`` and the case's name.
-            skip_existing: whether to leave out cases whose segmentation is there. Defaults to False.
+            cases: dictionaries with ``image`` and the case's name, as
+                :py:func:`monai_sam2adapter.data.find_images` gives them; those with ``error`` are kept.
+            skip_existing: whether to leave out cases whose segmentation and maps are there. Defaults to False.
 
         Returns:
             the cases that remain.
@@ -88,16 +90,10 @@ class SaveSegmentationd(Transform):
         Raises:
             ValueError: when a case cannot have a result in this format.
         """
-        if self.output_format == "dicom_seg":
-            others = [case["image"] for case in cases if not _is_dicom(case["image"])]
-            if others:
-                raise ValueError(
-                    f"output_format dicom_seg needs DICOM series, but {len(others)} of {len(cases)} inputs are none, "
-                    f"such as {others[0]}; give nii.gz for them."
-                )
+        self._check_format([case["image"] for case in cases if "error" not in case])
         if not skip_existing:
             return list(cases)
-        remaining = [case for case in cases if not self._target(case[self.case_key]).exists()]
+        remaining = [case for case in cases if not self._is_done(case[self.case_key])]
         logger.info("%d of %d cases are done already", len(cases) - len(remaining), len(cases))
         return remaining
 
@@ -110,7 +106,8 @@ class SaveSegmentationd(Transform):
             the same items.
 
         Raises:
-            ValueError: when there is no name, or the segmentation is no ``MetaTensor`` or does not fit the format.
+            ValueError: when there is no name or a map is missing, or the segmentation is no ``MetaTensor`` or does not
+                fit the format.
         """
         if self.case_key not in data:
             raise ValueError(f"there is no {self.case_key!r} to name results by, only {sorted(map(str, data))}.")
@@ -123,15 +120,44 @@ class SaveSegmentationd(Transform):
                 f"{self.output_format} is for {dimension}D images, got a segmentation of shape {tuple(labels.shape)}."
             )
         case = str(data[self.case_key])
+        missing = [key for key in self.map_keys if key not in data]
+        if missing:
+            raise ValueError(f"there is no {' and no '.join(missing)} to write, only {sorted(map(str, data))}.")
         for key in self.map_keys:
-            if key in data:
-                self._write_map(self.output_dir / f"{case}_{key}", data[key])
+            self._write_map(self._map_target(case, key), data[key])
         with atomic_path(self._target(case)) as temporary:
             self._write_labels(temporary, labels)
         return dict(data)
 
+    def _check_format(self, images: Sequence[str]) -> None:
+        of_pictures = self.output_format == "png"
+        others = [image for image in images if is_picture(image) != of_pictures]
+        if others:
+            raise ValueError(
+                f"output_format {self.output_format} is for {'pictures' if of_pictures else 'volumes'}, but "
+                f"{len(others)} of {len(images)} inputs are {'volumes' if of_pictures else 'pictures'}, such as "
+                f"{others[0]}; give {'nii.gz' if of_pictures else 'png'} for them."
+            )
+        if self.output_format != "dicom_seg":
+            return
+        others = [image for image in images if not _is_dicom(image)]
+        if others:
+            raise ValueError(
+                f"output_format dicom_seg needs DICOM series, but {len(others)} of {len(images)} inputs are none, "
+                f"such as {others[0]}; give nii.gz for them."
+            )
+        for image in images:
+            require_references(image)
+
+    def _is_done(self, case: str) -> bool:
+        targets = [self._target(case), *(self._map_target(case, key) for key in self.map_keys)]
+        return all(target.exists() for target in targets)
+
     def _target(self, case: str) -> Path:
         return self.output_dir / f"{case}_seg.{_EXTENSIONS[self.output_format]}"
+
+    def _map_target(self, case: str, key: str) -> Path:
+        return self.output_dir / f"{case}_{key}.{'tif' if self.output_format == 'png' else 'nii.gz'}"
 
     def _write_labels(self, path: Path, labels: MetaTensor) -> None:
         classes = labels[0].cpu().numpy().astype(np.uint8)
@@ -144,16 +170,15 @@ class SaveSegmentationd(Transform):
         else:
             write_dicom_seg(path, classes, labels.meta["filename_or_obj"], self.scheme)
 
-    def _write_map(self, stem: Path, values: MetaTensor) -> None:
+    def _write_map(self, path: Path, values: MetaTensor) -> None:
         channels = values.float().cpu().numpy()
-        if self.output_format == "png":
-            pages = [Image.fromarray(channel.T.copy()) for channel in channels]
-            with atomic_path(stem.with_name(f"{stem.name}.tif")) as temporary:
+        with atomic_path(path) as temporary:
+            if self.output_format == "png":
+                pages = [Image.fromarray(channel.T.copy()) for channel in channels]
                 pages[0].save(temporary, format="TIFF", save_all=True, append_images=pages[1:])
-            return
-        volume = channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1)
-        with atomic_path(stem.with_name(f"{stem.name}.nii.gz")) as temporary:
-            _write_nifti(temporary, volume, values.affine)
+            else:
+                volume = channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1)
+                _write_nifti(temporary, volume, values.affine)
 
 
 def _is_dicom(address: str) -> bool:

@@ -47,7 +47,8 @@ def synapse_dir(synapse_phantom_dir: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def transunet_dir(tmp_path: Path) -> Path:
-    """TransUNet's arrays, of noise: case0005 as two slices (val) and case0001 as a volume (test), with all 9 labels."""
+    """TransUNet's arrays, of noise: case0005 as two slices (val) and case0001 as a volume (test), its
+    slices the other way round; with all 9 labels."""
     h5py = pytest.importorskip("h5py")
     root = tmp_path / "arrays"
     (root / "train_npz").mkdir(parents=True)
@@ -58,7 +59,7 @@ def transunet_dir(tmp_path: Path) -> Path:
     for k in range(2):
         np.savez(root / "train_npz" / f"case0005_slice{k:03d}.npz", image=image[k], label=label[k])
     with h5py.File(root / "test_vol_h5" / "case0001.npy.h5", "w") as file:
-        file["image"], file["label"] = image, label
+        file["image"], file["label"] = image[::-1], label[::-1]
     return root
 
 

@@ -22,6 +22,14 @@ def mask(root: Path) -> Path:
     return root / "training" / "patient001" / "patient001_frame01_gt.nii.gz"
 
 
+def frames(root: Path) -> list[Path]:
+    return sorted(path for path in frame(root).parent.glob("*_frame*.nii.gz") if "_gt" not in path.name)
+
+
+def second_frame(root: Path) -> np.ndarray:
+    return np.asarray(nib.load(frames(root)[1]).dataobj)
+
+
 def rewrite(
     path: Path, voxels: Callable[[np.ndarray], np.ndarray] | None = None, affine: np.ndarray | None = None
 ) -> None:
@@ -85,6 +93,12 @@ DAMAGES = {
         frame,
         "is empty: all voxels are equal",
     ),
+    "no-slice": (lambda root: rewrite(frame(root), lambda a: a[..., :0]), frame, "has no voxels: its shape is"),
+    "copy": (
+        lambda root: rewrite(frame(root), lambda a: second_frame(root)),
+        lambda root: frames(root)[1],
+        r"shows the same as .*patient001_frame01\.nii\.gz, voxel by voxel",
+    ),
     "4d": (lambda root: rewrite(frame(root), lambda a: a[..., None].repeat(2, -1)), frame, "has 4 dimensions"),
     "color": (lambda root: rewrite(frame(root), rgb), frame, "expected one real number a voxel"),
     "truncated": (lambda root: cut(frame(root), 20000), frame, r"cannot be read \(20000 bytes\)"),
@@ -102,7 +116,11 @@ def test_each_damage_is_found_and_named_with_its_file(acdc_dir: Path, name: str)
     with pytest.raises(ValueError, match=message):
         raise ValueError(found[0])
     # a changed shape shows at the mask as well; nothing else may be reported
-    assert {Path(problem.split(": ")[0]) for problem in report.problems} <= {frame(acdc_dir), mask(acdc_dir)}
+    assert {Path(problem.split(": ")[0]) for problem in report.problems} <= {
+        file(acdc_dir),
+        frame(acdc_dir),
+        mask(acdc_dir),
+    }
     assert found[0] in format_report(report)
 
 
@@ -151,7 +169,7 @@ def test_every_fold_of_an_own_split_is_counted(acdc_dir: Path, tmp_path: Path) -
         "no patient of the part 'fold 0 val' of the split",
         "no patient of the part 'fold 1 val' of the split",
     ]
-    assert {item["patient"] for item in acdc_datalist(acdc_dir, "test", path, 1)} == {"patient015"}
+    assert {item["patient"] for item in acdc_datalist(acdc_dir, "test", 1, path)} == {"patient015"}
 
 
 def test_patients_without_frames_and_parts_without_patients_are_problems(acdc_dir: Path) -> None:

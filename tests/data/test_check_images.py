@@ -182,6 +182,31 @@ def test_damages_of_isbi_are_named_with_the_page(isbi2012_dir: Path) -> None:
     ]
 
 
+def test_slices_beyond_the_split_of_the_package_are_a_problem(isbi2012_dir: Path, tmp_path: Path) -> None:
+    for name, folder in (("train-volume.tif", "images"), ("train-labels.tif", "labels")):
+        (isbi2012_dir / folder).mkdir()
+        with Image.open(isbi2012_dir / name) as stack:
+            for k, page in zip((0, 1, 2, 3, 4, 30), ImageSequence.Iterator(stack), strict=True):
+                page.save(isbi2012_dir / folder / f"{k}.png")
+        (isbi2012_dir / name).unlink()
+    assert check_isbi2012(isbi2012_dir, progress=False).problems == [
+        f"{isbi2012_dir}/images/30.png: slice_30 is in no part of the split in the package, which ends at slice_29; "
+        f"is it numbered rightly?"
+    ]
+    own = tmp_path / "own.json"
+    own.write_text('{"train": ["slice_00"], "val": ["slice_01"], "test": ["slice_02"]}')
+    assert check_isbi2012(isbi2012_dir, own, progress=False).problems == []
+
+
+def test_lists_that_do_not_fit_the_images_are_a_problem(kvasir_dir: Path) -> None:
+    (kvasir_dir / "train.txt").write_text("phantom0000\nphantom0003\nphantom0004\n")
+    (kvasir_dir / "val.txt").write_text("phantom0001\nphantom0002\nabsent\n")
+    assert check_kvasir(kvasir_dir, progress=False).problems == [
+        f"{kvasir_dir}/val.txt: names 1 that are not in {kvasir_dir}/images: absent",
+        f"{kvasir_dir}/train.txt: neither it nor val.txt names 1 of the images, which are in no part: phantom0005",
+    ]
+
+
 def test_a_stack_that_cannot_be_read_is_a_problem(isbi2012_dir: Path) -> None:
     (isbi2012_dir / "train-labels.tif").write_bytes(b"II*\x00")
     problems = check_isbi2012(isbi2012_dir, progress=False).problems
@@ -203,6 +228,7 @@ def test_a_part_without_a_case_is_a_problem(kvasir_phantom_dir: Path, tmp_path: 
         pytest.param([0, 7, 248, 255], "a.png", "", id="once-a-jpeg"),
         pytest.param([0, 0], "a.png", "", id="black"),
         pytest.param([255, 255], "a.png", "", id="white"),
+        pytest.param([], "a.png", "has no pixels", id="empty"),
         pytest.param([0, np.nan], "a.tif", "has the values nan to nan", id="nan"),
         pytest.param([-1, 255], "a.tif", "has the values -1 to 255", id="negative"),
         pytest.param([0, 0.5, 1], "a.tif", "has no value above 1", id="probabilities"),

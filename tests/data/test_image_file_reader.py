@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from monai.transforms import LoadImage
+from monai.transforms import LoadImage, LoadImaged
 from PIL import Image
 
 from monai_sam2adapter.data import ImageFileReader
@@ -57,8 +57,27 @@ def test_channels_are_converted(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(gray, 3), np.stack([GRAY.T] * 3, axis=-1))
     np.testing.assert_array_equal(read(deep, 3), np.stack([DEEP.T] * 3, axis=-1))
     np.testing.assert_array_equal(read(deep, 1), DEEP.T)
-    luma = COLOR @ np.array([0.299, 0.587, 0.114])
-    np.testing.assert_allclose(read(color, 1), luma.T, atol=1)
+    np.testing.assert_array_equal(read(color, 3), COLOR.swapaxes(0, 1))
+    stored_as_rgb = save(np.stack([GRAY] * 3, axis=-1), tmp_path / "r.png")
+    np.testing.assert_array_equal(read(stored_as_rgb, 1), GRAY.T)
+
+
+def test_colors_are_not_made_gray_without_a_word(tmp_path: Path) -> None:
+    path = save(COLOR, tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png cannot be read: it has colors, expected gray; convert it"):
+        read(path, 1)
+    near_gray = np.stack([np.full((4, 6), value, dtype=np.uint8) for value in (100, 110, 116)], axis=-1)
+    assert 100 <= read(save(near_gray, path), 1).min() <= 116
+
+
+@pytest.mark.parametrize(("channels", "extension"), [(1, "png"), (3, "png"), (None, "tif")])
+def test_deeper_values_than_asked_for_are_an_error(tmp_path: Path, channels: int | None, extension: str) -> None:
+    reader = ImageFileReader(channels, max_bits=8)
+    path = save(DEEP, tmp_path / f"a.{extension}")
+    with pytest.raises(ValueError, match=r"its values have 16 bits \(\d+ to \d+\), expected at most 8; scale them to"):
+        reader.get_data(reader.read(path))
+    assert read(path).max() > 255
+    assert reader.get_data(reader.read(save(GRAY, path)))[0].dtype == np.uint8
 
 
 @pytest.mark.parametrize("extension", ["png", "tif"])
@@ -178,14 +197,19 @@ def test_what_pillow_would_read_otherwise_is_an_error(tmp_path: Path) -> None:
         read(path)
 
 
-def test_16_bit_colors_are_an_error(tmp_path: Path) -> None:
+def write_16_bit_colors(path: Path) -> Path:
+    """Pillow cannot write one: 1 x 1 pixel, 16 bits a channel, RGB."""
+
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    # Pillow cannot write one: 1 x 1 pixel, 16 bits a channel, RGB
     header, row = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0), zlib.compress(bytes([0, 1, 2, 3, 4, 5, 6]))
-    path = tmp_path / "a.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", row) + chunk(b"IEND", b""))
+    return path
+
+
+def test_16_bit_colors_are_an_error(tmp_path: Path) -> None:
+    path = write_16_bit_colors(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a\.png cannot be read: its colors have 16 bits"):
         read(path)
 
@@ -222,6 +246,56 @@ def test_knows_its_formats_and_reads_one_file_at_a_time() -> None:
     assert reader.verify_suffix(["a.PNG", "b.tif#page=3", "c.v2.jpeg"])
     assert not reader.verify_suffix(["a.png", "b.nii.gz"])
     with pytest.raises(ValueError, match="one file at a time, got 2"):
-        reader.read(["a.png", "b.png"])
+        reader.get_data(reader.read(["a.png", "b.png"]))
     with pytest.raises(ValueError, match="channels is 4, expected 1"):
         ImageFileReader(4)
+    with pytest.raises(ValueError, match="max_bits is 7, expected 8, 16 or None"):
+        ImageFileReader(max_bits=7)
+
+
+def unequal_pages(path: Path) -> None:
+    save(Image.fromarray(GRAY), path, save_all=True, append_images=[Image.fromarray(GRAY[:, :5])])
+
+
+def truncated(path: Path) -> None:
+    save(np.tile(COLOR, (50, 50, 1)), path)
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+REFUSED = {
+    "16-bit-colors": ("a.png", write_16_bit_colors, "its colors have 16 bits"),
+    "16-bit-gray": ("a.png", lambda path: save(DEEP, path), "its values have 16 bits"),
+    "transparent": ("a.png", lambda path: save(np.concatenate([COLOR, OPAQUE - 1], axis=-1), path), "transparent"),
+    "colors": ("a.png", lambda path: save(COLOR, path), "it has colors, expected gray"),
+    "unequal-pages": ("a.tif", unequal_pages, "its pages differ"),
+    "white-is-0": ("a.tif", lambda path: tiff_with_tag(path, DEEP, 262, 0), "stores white as 0"),
+    "signed": ("a.tif", lambda path: tiff_with_tag(path, GRAY, 339, 2), "stores negative numbers"),
+    "on-its-side": ("a.tif", lambda path: save(GRAY, path, tiffinfo={274: 6}), "lies on its side"),
+    "cmyk": ("a.jpg", lambda path: save(Image.fromarray(COLOR).convert("CMYK"), path), "its colors are CMYK"),
+    "truncated": ("a.jpg", truncated, "truncated"),
+    "no-byte": ("a.jpg", lambda path: path.write_bytes(b""), "cannot identify"),
+    "other-format": ("a.gif", lambda path: save(GRAY, path), "cannot identify"),
+    "animation": (
+        "a.png",
+        lambda path: save(Image.fromarray(GRAY), path, save_all=True, append_images=[Image.fromarray(255 - GRAY)]),
+        "animation",
+    ),
+    "no-such-page": ("a.tif#page=1", lambda path: save(GRAY, path.with_name("a.tif")), "there is no page 1"),
+    "missing": ("a.png", lambda path: None, "No such file"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_monai_does_not_read_by_another_reader_what_is_refused(tmp_path: Path, name: str) -> None:
+    file, write, message = REFUSED[name]
+    write(tmp_path / file)
+    load = LoadImaged("image", reader=ImageFileReader(channels=1, max_bits=8), ensure_channel_first=True)
+    with pytest.raises((ValueError, OSError), match=message) as error:
+        load({"image": str(tmp_path / file)})
+    assert str(tmp_path / file) in str(error.value)
+
+
+def test_monai_does_not_stack_several_files(tmp_path: Path) -> None:
+    paths = [str(save(GRAY, tmp_path / f"{k}.png")) for k in range(2)]
+    with pytest.raises(ValueError, match="one file at a time, got 2"):
+        LoadImaged("image", reader=ImageFileReader())({"image": paths})

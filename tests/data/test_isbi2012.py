@@ -101,6 +101,29 @@ def test_names_of_30_slices_may_count_from_1(tmp_path: Path) -> None:
     assert items[9]["case"] == "slice_09"  # in the order of the numbers, not of the names
 
 
+@pytest.mark.parametrize(
+    ("numbers", "first", "level", "text"),
+    [
+        pytest.param(range(6), "slice_00", "INFO", "count from 0", id="from-0"),
+        pytest.param(range(1, 31), "slice_00", "INFO", "count from 1", id="from-1"),
+        pytest.param(range(1, 7), "slice_01", "WARNING", "neither a slice 0 nor a last slice 30", id="either"),
+    ],
+)
+def test_the_numbering_that_was_assumed_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, numbers: range, first: str, level: str, text: str
+) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        for k in numbers:
+            Image.new("L", (4, 4)).save(tmp_path / folder / f"{k}.png")
+    with caplog.at_level("INFO"):
+        slices, _ = find_isbi2012_slices(tmp_path)
+    assert slices[0]["case"] == first
+    (record,) = caplog.records
+    assert (record.levelname, str(tmp_path / "images") in record.message) == (level, True)
+    assert text in record.message
+
+
 def test_other_files_do_not_matter(isbi2012_dir: Path) -> None:
     expected = cases(isbi2012_dir, "test")
     shutil.copy(isbi2012_dir / "train-volume.tif", isbi2012_dir / "test-volume.tif")

@@ -67,13 +67,18 @@ def test_1000_images_split_into_792_88_and_120(kvasir_phantom_dir: Path) -> None
     assert "image720" in split["train"]
 
 
-def test_the_lists_of_the_authors_are_taken_where_they_are(kvasir_dir: Path) -> None:
+def test_the_lists_of_the_authors_are_taken_where_they_are(kvasir_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     (kvasir_dir / "train.txt").write_text("phantom0000\nphantom0003.jpg\n\nphantom0004\n")
     (kvasir_dir / "val.txt").write_text("phantom0001\r\nphantom0002\r\nabsent\r\n")
     parts = cases(kvasir_dir)
     assert parts["test"] == ["phantom0001", "phantom0002"]
     assert len(parts["val"]) == 1
     assert sorted(parts["train"] + parts["val"]) == ["phantom0000", "phantom0003", "phantom0004"]
+    messages = {record.message for record in caplog.records if record.levelname == "WARNING"}
+    assert messages == {
+        f"{kvasir_dir / 'val.txt'}: names 1 that are not in {kvasir_dir / 'images'}: absent",
+        f"{kvasir_dir / 'train.txt'}: neither it nor val.txt names 1 of the images, which are in no part: phantom0005",
+    }
 
 
 def test_broken_lists_are_errors(kvasir_dir: Path) -> None:

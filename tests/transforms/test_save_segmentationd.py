@@ -52,7 +52,7 @@ class TestVolumes:
     def test_maps_have_their_channels_behind(self, tmp_path: Path) -> None:
         chance = MetaTensor(torch.rand(3, 4, 5, 6), affine=torch.tensor(AFFINE))
         items = {"pred": labels(4, 5, 6), "case": "x", "probabilities": chance, "uncertainty": chance[:1]}
-        SaveSegmentationd(tmp_path, SCHEME)(items)
+        SaveSegmentationd(tmp_path, SCHEME, map_keys=["probabilities", "uncertainty"])(items)
         found = nib.load(tmp_path / "x_probabilities.nii.gz")
         assert found.get_data_dtype() == np.float32
         np.testing.assert_array_equal(found.get_fdata(dtype=np.float32), chance.numpy().transpose(1, 2, 3, 0))
@@ -74,7 +74,7 @@ class TestPictures:
     def test_maps_have_a_page_a_channel(self, tmp_path: Path) -> None:
         chance = MetaTensor(torch.rand(3, 7, 5))
         items = {"pred": labels(7, 5), "case": "x", "probabilities": chance}
-        SaveSegmentationd(tmp_path, SCHEME, "png")(items)
+        SaveSegmentationd(tmp_path, SCHEME, "png", map_keys=["probabilities"])(items)
         with Image.open(tmp_path / "x_probabilities.tif") as picture:
             assert picture.n_frames == 3
             picture.seek(2)
@@ -94,6 +94,15 @@ class TestDicom:
         (tmp_path / "b.nii").touch()
         cases = [{"image": "folder#series=1.2", "case": "a"}, {"image": str(tmp_path / "b.nii"), "case": "b"}]
         with pytest.raises(ValueError, match=r"1 of 2 inputs are none, such as .*b\.nii"):
+            SaveSegmentationd(tmp_path, SCHEME, "dicom_seg").select_cases(cases)
+
+    def test_a_series_without_uids_is_refused_before_the_work(
+        self, write_dicom: Callable[..., list[Path]], tmp_path: Path
+    ) -> None:
+        pytest.importorskip("highdicom")
+        write_dicom(tmp_path / "ct", [[0, 0, 0], [0, 0, 2]], FrameOfReferenceUID="")
+        cases = [{"image": str(tmp_path / "ct"), "case": "ct"}]
+        with pytest.raises(ValueError, match=r"ct has no FrameOfReferenceUID.*write nii\.gz instead"):
             SaveSegmentationd(tmp_path, SCHEME, "dicom_seg").select_cases(cases)
 
     def test_missing_highdicom_is_told_before_the_work(self, tmp_path: Path) -> None:
@@ -116,11 +125,23 @@ class TestWhole:
         np.testing.assert_array_equal(nib.load(tmp_path / "x_seg.nii.gz").dataobj, old[0])
 
     def test_without_its_maps_a_case_is_not_done(self, tmp_path: Path) -> None:
-        save = SaveSegmentationd(tmp_path, SCHEME)
+        save = SaveSegmentationd(tmp_path, SCHEME, map_keys=["probabilities"])
         items = {"pred": labels(4, 5, 6), "case": "x", "probabilities": labels(4, 5, 6)}
         with mock.patch("nibabel.save", side_effect=OSError), pytest.raises(OSError):  # noqa: PT011
             save(items)
         assert len(save.select_cases([{"image": "x.nii", "case": "x"}], skip_existing=True)) == 1
+
+    @pytest.mark.parametrize("output_format", ["nii.gz", "png"])
+    def test_a_case_is_done_when_all_its_files_are_there(self, output_format: str, tmp_path: Path) -> None:
+        image = "x.png" if output_format == "png" else "x.nii"
+        pred = labels(4, 5) if output_format == "png" else labels(4, 5, 6)
+        save = SaveSegmentationd(tmp_path, SCHEME, output_format)
+        save({"pred": pred, "case": "x"})
+        more = SaveSegmentationd(tmp_path, SCHEME, output_format, map_keys=["uncertainty"])
+        cases = [{"image": image, "case": "x"}]
+        assert more.select_cases(cases, skip_existing=True) == cases
+        more({"pred": pred, "case": "x", "uncertainty": pred})
+        assert more.select_cases(cases, skip_existing=True) == save.select_cases(cases, skip_existing=True) == []
 
     def test_cases_that_are_done_are_left_out(self, tmp_path: Path) -> None:
         save, cases = SaveSegmentationd(tmp_path, SCHEME), [{"image": f"{n}.nii", "case": n} for n in "xyz"]
@@ -153,13 +174,33 @@ SaveSegmentationd({str(tmp_path)!r}, LabelScheme(("a",), ((1, 2, 3),), ({{}},)))
         ("png", {"pred": labels(4, 5, 6), "case": "x"}, "png is for 2D images"),
         ("nii.gz", {"pred": labels(4, 5, 6)}, "there is no 'case' to name results by"),
         ("nii.gz", {"pred": torch.zeros(1, 4, 5, 6), "case": "x"}, "must be a MetaTensor to have a place"),
+        ("nii.gz", {"pred": labels(4, 5, 6), "case": "x", "uncertainty": 1}, "there is no probabilities to write"),
     ],
-    ids=["picture", "volume", "no-name", "no-place"],
+    ids=["picture", "volume", "no-name", "no-place", "no-map"],
 )
 def test_what_does_not_fit_is_refused(output_format: str, items: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        SaveSegmentationd(tmp_path, SCHEME, output_format)(items)
+        SaveSegmentationd(tmp_path, SCHEME, output_format, map_keys=["probabilities"])(items)
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("output_format", "image", "message"),
+    [
+        ("png", "b.nii.gz", r"png is for pictures, but 1 of 2 inputs are volumes, such as b\.nii\.gz; give nii\.gz"),
+        ("nii.gz", "stack.TIF#page=3", r"nii\.gz is for volumes, but 1 of 2 inputs are pictures, .*; give png"),
+    ],
+)
+def test_a_format_for_the_other_kind_is_refused_before_the_work(
+    output_format: str, image: str, message: str, tmp_path: Path
+) -> None:
+    good = "a.png" if output_format == "png" else "folder#series=1.2"
+    cases = [{"image": good, "case": "a"}, {"image": image, "case": "b"}]
+    save = SaveSegmentationd(tmp_path, SCHEME, output_format)
+    with pytest.raises(ValueError, match=message):
+        save.select_cases(cases)
+    cases[1]["error"] = "there is no such file or folder"
+    assert save.select_cases(cases, skip_existing=True) == cases
 
 
 def test_formats_are_named_on_a_typo(tmp_path: Path) -> None:
