@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
-from monai.utils import ensure_tuple_rep, look_up_option
+from monai.utils import ensure_tuple_rep
 
 from .atomic_file import atomic_path
 from .networks.weights import CheckpointFormatError, CheckpointMismatchError, SAM2Net, load_network_weights
@@ -29,12 +30,16 @@ __all__ = ["PackedBundle", "pack_bundle"]
 _FOLDERS = ("configs", "docs", "scripts")
 _FILES = ("LICENSE*",)
 _WEIGHTS = "models/model.pt"
+_METADATA = "configs/metadata.json"
 _MODEL_INFO = "model_info.json"
+# in the configs, but for whoever writes a bundle and not for its users
+_NOT_SETTABLE = ("bundle_root", "imports", "initialize")
 # required by MONAI's schema of the metadata
 _METADATA_KEYS = (
     *("schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version"),
     *("task", "description", "authors", "copyright", "network_data_format"),
 )
+_IMAGE_AND_PRED = (("inputs", "image"), ("outputs", "pred"))  # of the metadata's network_data_format
 _OLDEST_TIME = (1980, 1, 1, 0, 0, 0)  # of the zip format; the same for all files, so that the same input packs alike
 
 
@@ -80,7 +85,7 @@ def pack_bundle(
         url: address that the zip file will have. It goes with the checksum into ``model_info.json`` in ``output_dir``,
             beside what that file holds already. Defaults to None: that file is left alone.
         settings: new defaults of keys at the top of the configs, such as ``{"variant": "small", "image_size": 256}``;
-            the image size goes into the metadata, too. Defaults to none.
+            the metadata follows: image size, channels in and out, and names of classes. Defaults to none.
         overwrite: whether to replace another zip file or entry of the same version. Defaults to False.
 
     Returns:
@@ -98,9 +103,15 @@ def pack_bundle(
         _copy_bundle(root, staged)
         _change_defaults(staged, settings or {})
         metadata = _read_metadata(staged)
-        network = _build_network(staged)
+        config = _read_config(staged)
+        network = _build(config, "network_def")
         _check_weights(network, weights)
+        metadata = _describe_network(metadata, network, config)
         _check_channels(network, metadata)
+        (staged / _METADATA).write_text(_to_json(metadata), encoding="utf-8")
+        for part in ("inferer", "postprocessing"):  # where the values are checked that the network does not see
+            if part in config:
+                _build(config, part)
 
         name = f"{root.name}_v{metadata['version']}"
         path = output_dir / f"{name}.zip"
@@ -154,9 +165,14 @@ def _change_defaults(staged: Path, settings: Mapping[str, Any]) -> None:
     inference = configs.get(staged / "configs" / "inference.json")
     if inference is None:
         raise FileNotFoundError(f"{staged.name} has no configs/inference.json; name the folder of a whole bundle.")
-    simple = [key for key, value in inference.items() if not isinstance(value, dict) and not _is_expression(value)]
+    settable = sorted(key for key, value in inference.items() if _is_plain(value) and key not in _NOT_SETTABLE)
     for key, value in settings.items():
-        look_up_option(key, simple)
+        if key not in settable:
+            similar = difflib.get_close_matches(key, settable, 1)
+            question = f", did you mean {similar[0]!r}?" if similar else "."
+            raise ValueError(
+                f"the bundle has no setting {key!r}{question} Those that can be set: {', '.join(settable)}."
+            )
         for config in configs.values():
             if key in config:
                 config[key] = value
@@ -173,11 +189,11 @@ def _change_image_size(staged: Path, image_size: Any) -> None:
         for tensor in tensors.values():
             if "spatial_shape" in tensor:
                 tensor["spatial_shape"] = list(ensure_tuple_rep(image_size, 2))
-    (staged / "configs" / "metadata.json").write_text(_to_json(metadata), encoding="utf-8")
+    (staged / _METADATA).write_text(_to_json(metadata), encoding="utf-8")
 
 
 def _read_metadata(staged: Path) -> dict[str, Any]:
-    path = staged / "configs" / "metadata.json"
+    path = staged / _METADATA
     if not path.is_file():
         raise FileNotFoundError(f"{staged.name} has no configs/metadata.json; name the folder of a whole bundle.")
     metadata = _read_json(path)
@@ -192,13 +208,46 @@ def _read_metadata(staged: Path) -> dict[str, Any]:
     return metadata
 
 
-def _build_network(staged: Path) -> SAM2Net:
+def _read_config(staged: Path) -> ConfigParser:
     config = ConfigParser()
     config.read_config(staged / "configs" / "inference.json")
+    config["bundle_root"] = str(staged)
+    return config
+
+
+def _build(config: ConfigParser, part: str) -> Any:
     try:
-        return config.get_parsed_content("network_def")
-    except RuntimeError as error:  # MONAI's, around the one that says what is wrong
-        raise ValueError(f"the network of {staged.name} cannot be built: {error.__cause__ or error}") from error
+        return config.get_parsed_content(part)
+    except RuntimeError as error:
+        reason: BaseException = error
+        while reason.__cause__ is not None:  # MONAI wraps the one that says what is wrong, once for each reference
+            reason = reason.__cause__
+        raise ValueError(f"{part} in configs/inference.json cannot be built: {reason}") from error
+
+
+def _describe_network(metadata: dict[str, Any], network: SAM2Net, config: ConfigParser) -> dict[str, Any]:
+    """The metadata with the channels that the network has and the names of the classes that the configs give."""
+    try:
+        image, pred = (metadata["network_data_format"][side][key] for side, key in _IMAGE_AND_PRED)
+    except (KeyError, TypeError):
+        return metadata  # the check of the channels says what is missing
+    channels = network.config["in_channels"]
+    if channels != image.get("num_channels"):
+        image["num_channels"] = channels
+        image["channel_def"] = {str(index): f"slice {index - channels // 2:+d}" for index in range(channels)}
+        image["channel_def"][str(channels // 2)] = "image"
+    names = _build(config, "class_names") if "class_names" in config else None
+    old = pred.get("channel_def", {})
+    if names and list(old.values()) != names:
+        pred["num_channels"] = len(names)
+        pred["channel_def"] = {str(index): name for index, name in enumerate(names)}
+        for key in ("channel_colors", "channel_codes"):  # by the old numbers, or by name
+            if key in pred:
+                pred[key] = {old.get(number, number): value for number, value in pred[key].items()}
+        metadata["pred_classes"] = f"{len(names)} channels of logits: {', '.join(names)}"
+        numbered = [f"{index} {name}" for index, name in enumerate(names)]
+        metadata["label_classes"] = f"single channel data: {', '.join(numbered)}"
+    return metadata
 
 
 def _check_weights(network: SAM2Net, weights: Path) -> None:
@@ -219,7 +268,7 @@ def _check_channels(network: SAM2Net, metadata: Mapping[str, Any]) -> None:
     of_network = (network.config["in_channels"], network.config["out_channels"])
     formats = metadata["network_data_format"]
     try:
-        described = (formats["inputs"]["image"]["num_channels"], formats["outputs"]["pred"]["num_channels"])
+        described = tuple(formats[side][key]["num_channels"] for side, key in _IMAGE_AND_PRED)
     except (KeyError, TypeError) as error:
         raise ValueError(
             "configs/metadata.json must give num_channels of inputs/image and outputs/pred in network_data_format."
@@ -276,8 +325,11 @@ def _to_json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=4, ensure_ascii=False) + "\n"
 
 
-def _is_expression(value: Any) -> bool:
-    return isinstance(value, str) and value[:1] in ("$", "@", "%")
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a number, a text, or a list of such; no object and no expression."""
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return not isinstance(value, dict) and not (isinstance(value, str) and value[:1] in ("$", "@", "%"))
 
 
 def _sha1(path: Path) -> str:

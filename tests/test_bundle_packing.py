@@ -25,7 +25,7 @@ import torch
 from monai_sam2adapter import bundle_packing
 from monai_sam2adapter.__main__ import main
 from monai_sam2adapter.bundle_packing import pack_bundle
-from monai_sam2adapter.data import write_acdc_phantom
+from monai_sam2adapter.data import LabelScheme, synapse_class_names, write_acdc_phantom
 from monai_sam2adapter.networks.nets import PromptFreeSAM2
 
 NAME = "acdc_cardiac_segmentation"
@@ -57,7 +57,12 @@ def small_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "weights" / "model.pt"
     path.parent.mkdir()
     torch.save(SmallNetwork(2, 2).state_dict(), path)
-    monkeypatch.setattr(bundle_packing, "_build_network", lambda staged: SmallNetwork(2, 2))
+    build = bundle_packing._build
+    monkeypatch.setattr(
+        bundle_packing,
+        "_build",
+        lambda config, part: SmallNetwork(2, 2) if part == "network_def" else build(config, part),
+    )
     return path
 
 
@@ -110,6 +115,28 @@ class TestContent:
             formats = json.loads(archive.read(f"{NAME}/configs/metadata.json"))["network_data_format"]
         assert formats["inputs"]["image"]["spatial_shape"] == formats["outputs"]["pred"]["spatial_shape"] == [32, 32]
 
+    def test_metadata_follows_the_settings(self, tmp_path: Path) -> None:
+        synapse = BUNDLE.with_name("synapse_multiorgan_segmentation")
+        settings = {"adapter": "none", "positional_encoding": "sam2", "num_classes": 14, "num_neighbors": 1}
+        net = PromptFreeSAM2("tiny", "none", "sam2", in_channels=3, out_channels=14)
+        torch.save(net.state_dict(), tmp_path / "model.pt")
+        packed = pack_bundle(synapse, tmp_path / "model.pt", tmp_path, settings=settings)
+        with zipfile.ZipFile(packed.path) as archive:
+            archive.extract(f"{synapse.name}/configs/metadata.json", tmp_path)
+        path = tmp_path / synapse.name / "configs" / "metadata.json"
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        image, pred = (metadata["network_data_format"][side] for side in ("inputs", "outputs"))
+        assert image["image"]["num_channels"] == 3
+        assert image["image"]["channel_def"] == {"0": "slice -1", "1": "image", "2": "slice +1"}
+        assert pred["pred"]["num_channels"] == 14
+        names = list(synapse_class_names(14))
+        assert list(pred["pred"]["channel_def"].values()) == names
+        assert metadata["pred_classes"] == f"14 channels of logits: {', '.join(names)}"
+        assert metadata["label_classes"].startswith(f"single channel data: 0 background, 1 {names[1]}, ")
+        # the codes moved with the names: the spleen is 7 of 9 classes, and 1 of 14
+        scheme = LabelScheme.from_metadata(path)
+        assert scheme.codes[scheme.names.index("spleen")]["type"] == ["78961009", "SCT", "Spleen"]
+
     def test_model_info_keeps_what_it_held(self, small_weights: Path, tmp_path: Path) -> None:
         other = {"other_segmentation_v1.0.0": {"checksum": "0" * 40, "source": "https://example.org/other.zip"}}
         (tmp_path / "model_info.json").write_text(json.dumps(other), encoding="utf-8")
@@ -126,9 +153,19 @@ class TestRefusals:
             ({}, "adapter hp.* Name its options by --set"),
             ({**SETTINGS, "adapter": "hpp"}, "hpp"),
             ({**SETTINGS, "adaptor": "none"}, "did you mean 'adapter'"),
-            ({**SETTINGS, "network_def": 1}, "network_def"),
+            (
+                {**SETTINGS, "network_def": 1},
+                "no setting 'network_def'. Those that can be set: adapter, batch_size, .*tta",
+            ),
+            ({**SETTINGS, "bundle_root": "/"}, "no setting 'bundle_root'"),
+            ({**SETTINGS, "num_neighbors": 1}, "in_channels 1 .num_neighbors 0.*in_channels 3 .num_neighbors 1"),
+            ({**SETTINGS, "output_format": "nifti"}, "nifti"),
+            ({**SETTINGS, "tta_flips": [0]}, "postprocessing|inferer in .* cannot be built: flips must be lists"),
         ],
-        ids=["weights of other options", "misspelt value", "misspelt key", "no simple key"],
+        ids=[
+            *("weights of other options", "misspelt value", "misspelt key", "no simple key", "no key of a user"),
+            *("other channels", "wrong format", "wrong flips"),
+        ],
     )
     def test_settings(self, settings: dict[str, Any], message: str, weights: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
@@ -162,12 +199,17 @@ class TestRefusals:
         with pytest.raises(ValueError, match=message):
             pack_bundle(bundle, small_weights, tmp_path, settings=SETTINGS)
 
-    def test_metadata_of_other_channels(self, bundle: Path, small_weights: Path, tmp_path: Path) -> None:
-        formats = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))["network_data_format"]
-        formats["outputs"]["pred"]["num_channels"] = 3
-        change_metadata(bundle, network_data_format=formats)
-        with pytest.raises(ValueError, match="1 channels in and 3 out, but the network has 1 and 4"):
+    def test_class_names_of_another_number(self, bundle: Path, small_weights: Path, tmp_path: Path) -> None:
+        path = bundle / "configs" / "inference.json"
+        config = {**json.loads(path.read_text(encoding="utf-8")), "class_names": ["background", "heart"]}
+        path.write_text(json.dumps(config), encoding="utf-8")
+        with pytest.raises(ValueError, match="1 channels in and 2 out, but the network has 1 and 4"):
             pack_bundle(bundle, small_weights, tmp_path, settings=SETTINGS)
+
+    def test_metadata_without_channels(self, bundle: Path, small_weights: Path, tmp_path: Path) -> None:
+        change_metadata(bundle, network_data_format={"inputs": {}})
+        with pytest.raises(ValueError, match="must give num_channels of inputs/image"):
+            pack_bundle(bundle, small_weights, tmp_path, settings={})
 
     def test_a_folder_that_is_no_bundle(self, small_weights: Path, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"no configs/inference\.json"):

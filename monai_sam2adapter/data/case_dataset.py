@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 from monai.data import Dataset
 
 __all__ = ["CaseDataset"]
+
+_PACKAGE = __name__.partition(".")[0]
+_LONGEST = 300  # characters of a reason
 
 
 class CaseDataset(Dataset):
@@ -16,13 +20,15 @@ class CaseDataset(Dataset):
 
     In its place comes ``{"case": ..., "file": ..., "error": ...}``, with the reason as text, for
     :py:class:`monai_sam2adapter.engines.CaseEvaluator`; the others get ``"file"`` added, where the image came from.
-    Items are dictionaries with ``image`` and ``case``. Read them one by one: such an item does not fit into a batch
-    with others.
+    Items are dictionaries with ``image`` and ``case``; with ``error``, too, they are handed on as they are. Read them
+    one by one: such an item does not fit into a batch with others.
     """
 
     def _transform(self, index: int) -> dict[str, Any]:
         item = self.data[index]
         source = {"case": item["case"], "file": str(item["image"])}
+        if "error" in item:
+            return {**source, "error": item["error"]}
         try:
             return {**super()._transform(index), **source}
         except Exception as error:
@@ -30,8 +36,21 @@ class CaseDataset(Dataset):
 
 
 def describe_error(error: BaseException) -> str:
-    """The first line of what went wrong in the first place; MONAI wraps errors of transforms in its own."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"
+    """
+    What went wrong, in one line of at most 300 characters.
+
+    Transforms raise errors of MONAI, around the one that tells the reason. Told is the first in the chain that this
+    package has raised, since it names the file and what to do, else the one that began it.
+    """
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    told = next((link for link in chain if str(link).strip() and _is_own(link)), chain[-1])
+    text = f"{type(told).__name__}: {' '.join(str(told).split())}"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _is_own(error: BaseException) -> bool:
+    """Whether the innermost function of the traceback, which has raised it, is of this package."""
+    steps = list(traceback.walk_tb(error.__traceback__))
+    return bool(steps) and steps[-1][0].f_globals.get("__name__", "").partition(".")[0] == _PACKAGE

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ class DicomReader(ImageReader):
 
 
 def _read_volume(series: DicomSeries) -> tuple[DicomGeometry, np.ndarray]:
-    headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in series.files]
+    headers = [_read_header(file) for file in series.files]
     colored = [header for header in headers if header.get("SamplesPerPixel", 1) != 1]
     if colored:
         raise ValueError(f"it has colors ({colored[0].get('PhotometricInterpretation')}), expected gray values")
@@ -108,6 +109,16 @@ def _read_volume(series: DicomSeries) -> tuple[DicomGeometry, np.ndarray]:
         slices = [sitk.GetArrayFromImage(sitk.ReadImage(str(file), sitk.sitkFloat32)) for file in files]
         array = np.stack([pixels.reshape(pixels.shape[-2:]) for pixels in slices])
     return geometry, array.transpose(2, 1, 0)  # (Z, Y, X) -> (X, Y, Z)
+
+
+def _read_header(file: Path) -> pydicom.Dataset:
+    try:
+        header = pydicom.dcmread(file, force=True, stop_before_pixels=True)
+    except Exception as error:  # whatever pydicom stumbles over
+        raise ValueError(f"{file.name} is damaged ({error})") from error
+    if "Rows" not in header:
+        raise ValueError(f"{file.name} is damaged: it has no image")
+    return header
 
 
 def _require_one_scale(header: pydicom.Dataset) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from .dicom_series import DicomSeries
 from .label_scheme import LabelScheme
 
 __all__ = ["require_highdicom", "write_dicom_seg"]
+
+logger = logging.getLogger(__name__)
 
 _NAME = "monai_sam2adapter"
 _FAMILY = Code("123110", "DCM", "Artificial Intelligence")
@@ -70,7 +73,7 @@ def write_dicom_seg(
     """
     highdicom = require_highdicom()
     files = DicomSeries.open(source).files
-    images = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+    images = [pydicom.dcmread(file, force=True, stop_before_pixels=True) for file in files]
     order = DicomGeometry.of(images).order
     planes = labels.transpose(2, 1, 0).astype(np.uint8)  # (X, Y, Z) -> (Z, Y, X)
     expected = (len(order), int(images[0].Rows), int(images[0].Columns))
@@ -81,7 +84,7 @@ def write_dicom_seg(
     else:
         planes = planes[np.argsort(order)]  # the frames of one file stay in its order
     for image in images:
-        _complete(image, str(source))
+        _complete(image, source)
     segmentation = highdicom.seg.Segmentation(
         source_images=images,
         pixel_array=planes,
@@ -103,12 +106,36 @@ def write_dicom_seg(
     segmentation.save_as(path)
 
 
-def _complete(image: pydicom.Dataset, source: str) -> None:
+def require_references(source: str | os.PathLike[str]) -> None:
+    """
+    Check by the first file of a series that a segmentation can refer to it, before the work is done.
+
+    Args:
+        source: the series, as :py:class:`monai_sam2adapter.data.DicomSeries` addresses it. Whether it is damaged is
+            left for reading it.
+
+    Raises:
+        ValueError: when it lacks what a segmentation must refer to.
+    """
+    try:
+        image = pydicom.dcmread(DicomSeries.open(source).files[0], force=True, stop_before_pixels=True)
+    except Exception as error:  # whatever pydicom stumbles over
+        logger.debug("%s: %s", source, error)
+        return
+    if "Rows" in image:
+        _check_references(image, source)
+
+
+def _check_references(image: pydicom.Dataset, source: str | os.PathLike[str]) -> None:
     missing = [keyword for keyword in _NEEDED if not image.get(keyword)]
     if missing:
         raise ValueError(
             f"{source} has no {', '.join(missing)}, which a DICOM segmentation must refer to; write nii.gz instead"
         )
+
+
+def _complete(image: pydicom.Dataset, source: str | os.PathLike[str]) -> None:
+    _check_references(image, source)
     for keyword in _EMPTY:
         if keyword not in image:
             setattr(image, keyword, "")

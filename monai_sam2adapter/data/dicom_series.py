@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,16 @@ logger = logging.getLogger(__name__)
 _ADDRESS = re.compile(r"(?P<folder>.+)#series=(?P<uid>[^#]*)")
 # modalities whose pixels are not an image of the patient
 _NO_IMAGE = ("SEG", "RTDOSE")
-_TAGS = ["ImageType", "Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Rows", "NumberOfFrames"]
+_TAGS = [
+    *("SOPClassUID", "ImageType", "Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber"),
+    *("Rows", "NumberOfFrames"),
+]
+_PREAMBLE = 132  # bytes, of which the last four are DICM
+# the first group of a file that has no preamble (old archives), in either order of bytes
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+_EXTENSIONS = (".dcm", ".ima")
+# names without an extension, such as IM0001 and 1.2.840.113619.2.5
+_NO_EXTENSION = re.compile(r"[^.]+|[\d.]+")
 
 
 @dataclass(frozen=True)
@@ -50,10 +60,20 @@ class DicomSeries:
             path: a file.
 
         Returns:
-            whether it begins as DICOM files do: 128 bytes and "DICM".
+            whether it begins as DICOM files do, with 128 bytes and "DICM", or goes without these, as in old archives.
         """
         with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            start = file.read(_PREAMBLE)
+        if start[128:] == b"DICM":
+            return True
+        if start[:2] not in _FIRST_GROUPS:
+            return False
+        try:
+            header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=["SOPClassUID"])
+        except Exception as error:  # whatever pydicom stumbles over in a file of another kind
+            logger.debug("%s: %s", path, error)
+            return False
+        return str(header.get("SOPClassUID", "")).startswith("1.2.840.10008.")
 
     @classmethod
     def find(cls, folder: str | os.PathLike[str]) -> list[DicomSeries]:
@@ -61,8 +81,12 @@ class DicomSeries:
         List the series of images in a folder, without the folders in it.
 
         What holds no image of the patient (reports, DICOMDIR, segmentations, dose) and scout images (ImageType
-        LOCALIZER) are left out, with a line in the log. A file with several frames is a series of its own, and so is a
-        file that cannot be read, so that reading it tells why.
+        LOCALIZER) are left out, with a line in the log. A file with several frames is a series of its own.
+
+        A damaged file belongs to the series when there is only one, so that reading this fails, instead of giving a
+        volume that lacks a slice; beside several series it is one of its own, which cannot be read either. Damaged are
+        also, among DICOM files, a ``.dcm`` or ``.ima`` that is not DICOM, and files too short to be DICOM that are
+        named like the others or without an extension.
 
         Args:
             folder: the folder.
@@ -71,21 +95,17 @@ class DicomSeries:
             the series, by number and description.
         """
         folder = Path(folder)
-        parts: dict[str, list[tuple[Path, pydicom.Dataset | None]]] = {}
-        left_out: Counter[str] = Counter()
-        for path in _dicom_files(folder):
-            header = _read_header(path)
-            reason = _why_not(header)
-            if reason:
-                left_out[reason] += 1
-            elif header is None or _has_frames(header):
-                parts[str(path)] = [(path, header)]
-            else:
-                uid = str(header.get("SeriesInstanceUID", ""))
-                parts.setdefault(f"{folder}#series={uid}", []).append((path, header))
+        headers = _read_headers(folder)
+        left_out = Counter(reason for header in headers.values() if (reason := _why_not(header)))
         for reason, count in left_out.items():
             logger.info("%s: left out %d DICOM files: %s", folder, count, reason)
-        found = [_make_series(address, files) for address, files in parts.items()]
+        headers = {path: header for path, header in headers.items() if not _why_not(header)}
+        parts: dict[str, list[Path]] = {}
+        for uid in sorted({uid for header in headers.values() if (uid := _uid(header)) is not None}):
+            parts[f"{folder}#series={uid}"] = _files_of(uid, headers)
+        in_series = {path for files in parts.values() for path in files}
+        parts |= {str(path): [path] for path in headers if path not in in_series}
+        found = [_make_series(address, files, headers) for address, files in parts.items()]
         if len(found) == 1:
             found = [cls(str(folder), found[0].files, found[0].number, found[0].description)]
         return sorted(found, key=lambda series: (series.number.zfill(9), series.description, series.address))
@@ -107,17 +127,18 @@ class DicomSeries:
         folder = Path(match["folder"] if match else address)
         if folder.is_file() and not match:
             if not cls.is_dicom(folder):
-                raise ValueError(f"{folder} is not a DICOM file")
+                raise ValueError(f"{folder} is not a DICOM file, or is damaged")
             return cls(str(folder), (folder,))
         if not folder.is_dir():
             raise FileNotFoundError(f"no file or folder {folder}")
         if match:
-            headers = [(path, _read_header(path)) for path in _dicom_files(folder)]
-            files = [(path, header) for path, header in headers if _uid(header) == match["uid"]]
-            if not files:
+            headers = _read_headers(folder)
+            if match["uid"] not in map(_uid, headers.values()):
                 raise FileNotFoundError(f"no series {match['uid']!r} in {folder}")
+            images = {path: header for path, header in headers.items() if not _why_not(header)}
             # scout images are taken when they are all there is, since they were asked for
-            return _make_series(str(address), [file for file in files if not _why_not(file[1])] or files)
+            asked = images if match["uid"] in map(_uid, images.values()) else headers
+            return _make_series(str(address), _files_of(match["uid"], asked), asked)
         found = cls.find(folder)
         if len(found) != 1:
             names = ", ".join(series.address for series in found) or "none"
@@ -125,28 +146,61 @@ class DicomSeries:
         return found[0]
 
 
-def _dicom_files(folder: Path) -> list[Path]:
-    found = []
+def _read_headers(folder: Path) -> dict[Path, pydicom.Dataset | None]:
+    """The tags that tell series apart, by file; None for a damaged file."""
+    headers: dict[Path, pydicom.Dataset | None] = {}
+    others = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or not path.is_file():
             continue
         try:
             if DicomSeries.is_dicom(path):
-                found.append(path)
+                headers[path] = _read_header(path)
+            else:
+                others.append(path)
         except OSError:  # may be a slice; reading it will tell why it cannot be read
-            found.append(path)
-    return found
+            headers[path] = None
+    damaged = _damaged(others, {path.suffix for path in headers}) if any(headers.values()) else []
+    unknown = [path.name for path in others if path not in damaged and _is_named_as_dicom(path, bool(headers))]
+    if unknown:
+        logger.warning("%s: left out %d files that are not DICOM: %s", folder, len(unknown), _enumerate(unknown))
+    headers |= dict.fromkeys(damaged)
+    return dict(sorted(headers.items()))
+
+
+def _damaged(others: list[Path], extensions: set[str]) -> list[Path]:
+    """Those of a folder's other files that must have been DICOM, going by their names and by those that are."""
+    return [
+        path
+        for path in others
+        if path.suffix.lower() in _EXTENSIONS
+        or (path.stat().st_size < _PREAMBLE and (path.suffix in extensions or _NO_EXTENSION.fullmatch(path.name)))
+    ]
+
+
+def _is_named_as_dicom(path: Path, among_dicom: bool) -> bool:
+    return path.suffix.lower() in _EXTENSIONS or (among_dicom and bool(_NO_EXTENSION.fullmatch(path.name)))
+
+
+def _enumerate(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _read_header(path: Path) -> pydicom.Dataset | None:
     """The tags that tell series apart; None for a damaged file, also one that ends before the tags of its image."""
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-        kind = UID(header.file_meta.get("MediaStorageSOPClassUID") or "").name
+        header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_TAGS)
+        kind = UID(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID") or "").name
     except Exception as error:  # whatever pydicom stumbles over
         logger.debug("%s: %s", path, error)
         return None
     return None if "Rows" not in header and (not kind or "Image Storage" in kind) else header
+
+
+def _files_of(uid: str, headers: Mapping[Path, pydicom.Dataset | None]) -> list[Path]:
+    """The slices of a series, with damaged files when there is no other that they could be of."""
+    alone = len({_uid(header) for header in headers.values()} - {None}) == 1
+    return [path for path, header in headers.items() if _uid(header) == uid or (alone and header is None)]
 
 
 def _uid(header: pydicom.Dataset | None) -> str | None:
@@ -172,7 +226,7 @@ def _why_not(header: pydicom.Dataset | None) -> str:
     return ""
 
 
-def _make_series(address: str, files: list[tuple[Path, pydicom.Dataset | None]]) -> DicomSeries:
-    first = files[0][1] or pydicom.Dataset()
+def _make_series(address: str, files: list[Path], headers: Mapping[Path, pydicom.Dataset | None]) -> DicomSeries:
+    first = next((headers[path] for path in files if headers[path] is not None), None) or pydicom.Dataset()
     number, description = (str(first.get(tag) or "") for tag in ("SeriesNumber", "SeriesDescription"))
-    return DicomSeries(address, tuple(path for path, _ in files), number, description)
+    return DicomSeries(address, tuple(files), number, description)

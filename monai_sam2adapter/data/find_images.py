@@ -27,7 +27,7 @@ _EXTENSIONS = {
     "volume": (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"),
     "picture": (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
 }
-_PAGED = (".tif", ".tiff")
+_PAGE, _PAGED = "#page=", (".tif", ".tiff")
 # in a folder: masks and whole cine series, as the archives of data sets name them, and what inference has written
 _SKIPPED = re.compile(r"label.*|.*[_-](gt|labels|4d|seg|probabilities|uncertainty)", re.IGNORECASE)
 _SKIPPED_FOLDERS = ("masks", "overlays")
@@ -43,6 +43,7 @@ class _Found:
     given: str
     name: str
     longer: str
+    missing: bool = False
 
     def names(self, common: str) -> list[str]:
         folder = self.folder.absolute().relative_to(common)
@@ -78,17 +79,41 @@ def find_images(
         for a file: the file's name without the extension, the folder's for DICOM, with its folders in front and its
         extension or series behind where that is needed; characters other than letters, digits, "_" and "-" become "_".
 
+        Of a list or datalist, what does not exist is in the list too, with the reason as ``error``, so that the others
+        can be done.
+
     Raises:
-        FileNotFoundError: when a path does not exist.
+        FileNotFoundError: when nothing of what was given exists.
         ValueError: when there is no image, a file is of another kind, or two images cannot be told apart.
     """
     look_up_option(kind, tuple(_EXTENSIONS))
     found = [image for entry in _as_list(source, datalist_key) for image in _resolve(entry, kind)]
     if not found:
         raise ValueError(f"no {kind} in {source!r}; expected {_expected(kind)}")
+    missing = [image.image for image in found if image.missing]
+    if len(missing) == len(found):
+        raise FileNotFoundError(f"no file or folder {', '.join(missing)}")
     cases = _unique_cases(found)
-    logger.info("%d %ss to segment in %s", len(found), kind, source)
-    return [{"image": image.image, "case": case} for image, case in zip(found, cases, strict=True)]
+    logger.info("%d %ss to segment in %s", len(found) - len(missing), kind, source)
+    if missing:
+        logger.warning("%d of %d are missing: %s", len(missing), len(found), ", ".join(missing))
+    items = [{"image": image.image, "case": case} for image, case in zip(found, cases, strict=True)]
+    return [
+        {**item, "error": "there is no such file or folder"} if image.missing else item
+        for item, image in zip(items, found, strict=True)
+    ]
+
+
+def image_kind(image: str) -> str:
+    """
+    Args:
+        image: path or address, as :func:`find_images` gives it.
+
+    Returns:
+        "picture", "volume" for a file of these kinds, or "dicom", going by the name alone.
+    """
+    name = image.partition(_PAGE)[0].lower()
+    return next((kind for kind, extensions in _EXTENSIONS.items() if name.endswith(extensions)), "dicom")
 
 
 def _expected(kind: str) -> str:
@@ -142,11 +167,15 @@ def _resolve(entry: Any, kind: str) -> list[_Found]:
         raise ValueError(f"cannot take {entry!r} for an image; expected a path or a dictionary with the key 'image'")
     path = Path(entry).expanduser()
     if kind == "volume" and "#series=" in path.name:
-        return [_name_series(DicomSeries.open(path), path.parent / path.name.partition("#")[0], given, alone=False)]
+        try:
+            series = DicomSeries.open(path)
+        except FileNotFoundError:
+            return [_name_missing(path, kind, given)]
+        return [_name_series(series, path.parent / path.name.partition("#")[0], given, alone=False)]
     if path.is_dir():
         return _search(path, kind)
     if not path.exists():
-        raise FileNotFoundError(f"no file or folder {path}")
+        return [_name_missing(path, kind, given)]
     if _extension(path, kind):
         return _name_file(path, kind, given)
     if kind == "volume" and DicomSeries.is_dicom(path):
@@ -181,10 +210,14 @@ def _name_file(path: Path, kind: str, given: str = "") -> list[_Found]:
     start = f"{given}_" if given else ""
     return [
         _Found(
-            f"{path}#page={page}", path.parent, start and start + ending, f"{stem}_{ending}", f"{path.name}_{ending}"
+            f"{path}{_PAGE}{page}", path.parent, start and start + ending, f"{stem}_{ending}", f"{path.name}_{ending}"
         )
         for page, ending in enumerate(endings)
     ]
+
+
+def _name_missing(path: Path, kind: str, given: str) -> _Found:
+    return _Found(str(path), path.parent, given, _stem(path, kind), path.name, missing=True)
 
 
 def _count_pages(path: Path) -> int:

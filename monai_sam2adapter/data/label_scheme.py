@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 __all__ = ["PALETTE", "LabelScheme"]
+
+logger = logging.getLogger(__name__)
 
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (230, 159, 0),
@@ -59,12 +62,14 @@ class LabelScheme:
         Names are those of ``channel_def``; its first channel is the background unless it is the only one. Beside it may
         stand ``channel_colors``, as ``{"1": [230, 159, 0]}``, and ``channel_codes``, as ``{"1": {"category":
         ["91723000", "SCT", "Anatomical Structure"], "type": ["87878005", "SCT", "Left ventricle"]}}``, with the
-        numbers of ``channel_def``. A class without a color gets that of :py:data:`PALETTE`.
+        numbers of ``channel_def`` or the names of classes as keys. A class without a color gets that of
+        :py:data:`PALETTE`.
 
         Args:
             file: the file.
             class_names: names of all classes, background first, where an option of the bundle makes them others than
-                those of the metadata, which then gives colors and codes by the name. Defaults to None.
+                those of the metadata, which then gives colors and codes by the name; a name that it does not have at
+                all is logged as a warning. Defaults to None.
 
         Returns:
             the classes.
@@ -87,9 +92,20 @@ class LabelScheme:
         names = list(channels.values())[1:] or list(channels.values())
         names = [str(name) for name in (names if class_names is None else class_names[1:])]
         key_of = {name: key for key, name in channels.items()}
-        given = output.get("channel_colors", {})
-        colors = [given.get(key_of.get(name), PALETTE[index % len(PALETTE)]) for index, name in enumerate(names)]
-        codes = [output.get("channel_codes", {}).get(key_of.get(name), {}) for name in names]
+        given_colors, given_codes = output.get("channel_colors", {}), output.get("channel_codes", {})
+        unknown = [name for name in names if name not in {**key_of, **given_colors, **given_codes}]
+        if unknown:
+            logger.warning(
+                "%s has no class %s: the colors are chosen by number, and DICOM calls it tissue; add the names to "
+                "channel_colors and channel_codes",
+                path,
+                ", ".join(map(repr, unknown)),
+            )
+        colors = [
+            given_colors.get(name, given_colors.get(key_of.get(name), PALETTE[index % len(PALETTE)]))
+            for index, name in enumerate(names)
+        ]
+        codes = [given_codes.get(name, given_codes.get(key_of.get(name), {})) for name in names]
         for name, color, code in zip(names, colors, codes, strict=True):
             _check(f"{path}, {name}", color, code)
         return cls(

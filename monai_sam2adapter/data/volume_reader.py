@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,13 +60,27 @@ class VolumeReader(ImageReader):
             img: what :py:meth:`read` returned.
 
         Returns:
-            the array, ``(X, Y, Z)``, or with channels as the last axis, and its metadata, with the affine in RAS
-            coordinates, in mm.
+            the array, ``(X, Y, Z)``, or with a last axis of one, and its metadata, with the affine in RAS coordinates,
+            in mm.
 
         Raises:
             FileNotFoundError: when it is not there.
-            ValueError: when it is of another kind, or DICOM that is no volume.
+            ValueError: when it is of another kind, or no volume: a 2D image, several volumes, without any voxel, or
+                DICOM whose slices do not make up one.
         """
         # a file that is not what its name says is for that reader to complain of; what has no such name may be DICOM
         reader = next((reader for reader in self.readers[:2] if reader.verify_suffix(img)), self.readers[2])
-        return reader.get_data(reader.read(img))
+        array, meta = reader.get_data(reader.read(img))
+        _require_volume(array.shape, str(img[0]))
+        return array, meta
+
+
+def _require_volume(shape: tuple[int, ...], file: str) -> None:
+    if 0 in shape:
+        raise ValueError(f"{file} holds no voxels; get it again")
+    size = " x ".join(map(str, shape[:3]))
+    if len(shape) < 3:
+        raise ValueError(f"{file} is a {len(shape)}D image of {size} pixels; expected a volume (3D)")
+    count = math.prod(shape[3:])
+    if count > 1:
+        raise ValueError(f"{file} holds {count} volumes ({len(shape)}D) of {size} voxels; split it into one file each")

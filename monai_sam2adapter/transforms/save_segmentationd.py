@@ -19,8 +19,7 @@ from PIL import Image
 
 from ..atomic_file import atomic_path
 from ..data.dicom_seg import require_highdicom, require_references, write_dicom_seg
-from ..data.dicom_series import DicomSeries
-from ..data.find_images import is_picture
+from ..data.find_images import image_kind
 from ..data.label_scheme import LabelScheme
 
 __all__ = ["SaveSegmentationd"]
@@ -131,7 +130,7 @@ class SaveSegmentationd(Transform):
 
     def _check_format(self, images: Sequence[str]) -> None:
         of_pictures = self.output_format == "png"
-        others = [image for image in images if is_picture(image) != of_pictures]
+        others = [image for image in images if (image_kind(image) == "picture") != of_pictures]
         if others:
             raise ValueError(
                 f"output_format {self.output_format} is for {'pictures' if of_pictures else 'volumes'}, but "
@@ -140,7 +139,7 @@ class SaveSegmentationd(Transform):
             )
         if self.output_format != "dicom_seg":
             return
-        others = [image for image in images if not _is_dicom(image)]
+        others = [image for image in images if image_kind(image) != "dicom"]
         if others:
             raise ValueError(
                 f"output_format dicom_seg needs DICOM series, but {len(others)} of {len(images)} inputs are none, "
@@ -179,11 +178,6 @@ class SaveSegmentationd(Transform):
             else:
                 volume = channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1)
                 _write_nifti(temporary, volume, values.affine)
-
-
-def _is_dicom(address: str) -> bool:
-    path = Path(address)
-    return "#series=" in path.name or path.is_dir() or DicomSeries.is_dicom(path)
 
 
 def _write_nifti(path: Path, volume: np.ndarray, affine: torch.Tensor) -> None:

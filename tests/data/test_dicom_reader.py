@@ -235,14 +235,67 @@ class TestSeries:
         log = " ".join(caplog.messages)
         assert all(word in log for word in ("1 DICOM files: no image (SR)", "(SEG)", "2 DICOM files: scout images"))
 
-    @pytest.mark.parametrize("length", [150, 200, 500, 800])
+    @pytest.mark.parametrize("length", [0, 100, 150, 200, 500, 800])
     def test_a_damaged_file_is_not_passed_over(self, length: int, write_dicom: Write, tmp_path: Path) -> None:
         paths = write_dicom(tmp_path, stack(3))
         paths[-1].write_bytes(paths[-1].read_bytes()[:length])
-        found = DicomSeries.find(tmp_path)
-        assert len(found) == 2, "a series that lacks its last slice, and the file"
-        with pytest.raises(ValueError, match="im2 cannot be read"):
+        for address in (tmp_path, f"{tmp_path}#series={pydicom.dcmread(paths[0]).SeriesInstanceUID}"):
+            with pytest.raises(ValueError, match="cannot be read: im2 is damaged"):
+                load(address)
+        with pytest.raises(ValueError, match=r"im2 (cannot be read|is not a DICOM file, or is damaged)"):
             load(paths[-1])
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [("im9", b""), ("1.2.840.9", b""), ("im9.dcm", bytes(500)), ("im9.IMA", b"")],
+        ids=["empty", "empty, named by a UID", "zeros", "upper case"],
+    )
+    def test_a_file_named_as_dicom_that_is_none_is_damaged(
+        self, name: str, content: bytes, write_dicom: Write, tmp_path: Path
+    ) -> None:
+        write_dicom(tmp_path, stack(3))
+        (tmp_path / name).write_bytes(content)
+        (tmp_path / "notes.txt").touch()
+        with pytest.raises(ValueError, match=f"{name} is damaged"):
+            load(tmp_path)
+
+    def test_beside_several_series_a_damaged_file_is_one_of_its_own(self, write_dicom: Write, tmp_path: Path) -> None:
+        write_dicom(tmp_path, stack(3))
+        write_dicom(tmp_path, stack(4), prefix="b")
+        (tmp_path / "c.dcm").touch()
+        found = [series for series in DicomSeries.find(tmp_path) if "#series=" not in series.address]
+        assert [series.address for series in found] == [str(tmp_path / "c.dcm")]
+        with pytest.raises(ValueError, match=r"c\.dcm is not a DICOM file, or is damaged"):
+            load(found[0].address)
+
+    def test_what_is_left_out_without_being_dicom_is_counted(
+        self, write_dicom: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        write_dicom(tmp_path / "a", stack(3))
+        (tmp_path / "a" / "README").write_text("scanned on a Monday" * 10)
+        (tmp_path / "b").mkdir()
+        for name in ("x.dcm", "y.ima", "README"):
+            (tmp_path / "b" / name).touch()
+        assert len(DicomSeries.find(tmp_path / "a")) == 1
+        assert DicomSeries.find(tmp_path / "b") == []
+        assert [
+            record.getMessage().partition(": ")[2] for record in caplog.records if record.levelname == "WARNING"
+        ] == [
+            "left out 1 files that are not DICOM: README",
+            "left out 2 files that are not DICOM: x.dcm, y.ima",
+        ]
+
+    @pytest.mark.parametrize("extension", [".dcm", ".ima", ""])
+    def test_files_without_preamble_are_read(self, extension: str, write_dicom: Write, tmp_path: Path) -> None:
+        paths = write_dicom(tmp_path / "new", stack(3))
+        (tmp_path / "old").mkdir()
+        for path in paths:
+            image = pydicom.dcmread(path)
+            bare = pydicom.Dataset({element.tag: element for element in image})
+            bare.save_as(tmp_path / "old" / f"{path.name}{extension}", implicit_vr=True, little_endian=True)
+        old = load(tmp_path / "old")
+        assert voxels_of(old) == voxels_in_world(paths)
+        assert voxels_of(load(tmp_path / "old" / f"im0{extension}")) == voxels_in_world(paths[:1])
 
     def test_other_files_are_refused(self, tmp_path: Path) -> None:
         (tmp_path / "a.txt").write_text("no DICOM")

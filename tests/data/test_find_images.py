@@ -212,6 +212,30 @@ def test_a_wrong_list_is_an_error(source: object, message: str) -> None:
         find_images(source)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("form", ["list", "datalist"])
+def test_what_is_missing_in_a_list_is_told_with_its_case(
+    form: str, write_dicom: Callable[..., list[Path]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (scan,) = touch(tmp_path, "a.nii.gz")
+    write_dicom(tmp_path / "ct", [(0, 0, 0)])
+    source: object = [str(tmp_path / "b.nii.gz"), str(scan), {"image": f"{tmp_path / 'ct'}#series=1.2", "case": "old"}]
+    if form == "datalist":
+        (tmp_path / "list.json").write_text(json.dumps({"testing": source}), encoding="utf-8")
+        source = tmp_path / "list.json"
+    missing = "there is no such file or folder"
+    assert find_images(source) == [  # type: ignore[arg-type]
+        {"image": str(tmp_path / "b.nii.gz"), "case": "b", "error": missing},
+        {"image": str(scan), "case": "a"},
+        {"image": f"{tmp_path / 'ct'}#series=1.2", "case": "old", "error": missing},
+    ]
+    assert "2 of 3 are missing: " in caplog.text
+
+
+def test_a_list_of_which_nothing_is_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*a\.nii, .*b\.nii"):
+        find_images([tmp_path / "a.nii", tmp_path / "b.nii"])
+
+
 def test_a_volume_named_twice_is_an_error(tmp_path: Path) -> None:
     (path,) = touch(tmp_path, "a.nii")
     with pytest.raises(ValueError, match=r"a\.nii is there twice"):

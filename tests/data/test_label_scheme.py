@@ -39,6 +39,19 @@ def test_other_classes_get_colors_by_their_names(tmp_path: Path) -> None:
     assert scheme.colors == (PALETTE[0], (255, 0, 9))
 
 
+def test_colors_and_codes_may_be_given_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    code = {"category": ["91723000", "SCT", "Anatomical Structure"], "type": ["256674009", "SCT", "Fat"]}
+    given = {"channel_colors": {"1": [1, 2, 3], "fat": [255, 0, 9]}, "channel_codes": {"fat": code, "vein": code}}
+    path = write(tmp_path, channel_def={"0": "background", "1": "wall"}, **given)
+    scheme = LabelScheme.from_metadata(path, ["background", "fat", "wall", "vein"])
+    assert scheme.colors == ((255, 0, 9), (1, 2, 3), PALETTE[2])
+    assert scheme.codes == (code, {}, code)
+    assert not caplog.messages
+    scheme = LabelScheme.from_metadata(path, ["background", "fat", "bone"])
+    assert (scheme.colors[1], scheme.codes[1]) == (PALETTE[1], {})
+    assert "metadata.json has no class 'bone'" in caplog.text
+
+
 def test_a_single_channel_is_the_foreground(tmp_path: Path) -> None:
     assert LabelScheme.from_metadata(write(tmp_path, channel_def={"0": "polyp"})).names == ("polyp",)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -29,6 +30,36 @@ def test_every_kind_is_read_to_the_same(write_dicom: Callable[..., list[Path]], 
         np.testing.assert_allclose(found.affine, expected.affine, atol=1e-6)
         assert VolumeReader().verify_suffix(tmp_path / f"scan{extension}")
     assert VolumeReader().verify_suffix(tmp_path / "ct")
+
+
+@pytest.mark.parametrize("extension", ["nii.gz", "nrrd"])
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((4, 5, 6, 2), "holds 2 volumes \\(4D\\) of 4 x 5 x 6 voxels; split it"),
+        ((4, 5), "is a 2D image of 4 x 5 pixels; expected a volume"),
+    ],
+    ids=["4D", "2D"],
+)
+def test_what_is_no_volume_is_refused(size: tuple[int, ...], message: str, extension: str, tmp_path: Path) -> None:
+    path = tmp_path / f"scan.{extension}"
+    if extension == "nii.gz":
+        nib.save(nib.Nifti1Image(np.zeros(size, np.float32), np.eye(4)), path)
+    else:
+        sitk.WriteImage(sitk.GetImageFromArray(np.zeros(size[::-1], np.float32), isVector=False), str(path))
+    with pytest.raises(ValueError, match=rf"scan\.{extension} {message}"):
+        LoadImage(reader=VolumeReader())(path)
+
+
+def test_a_volume_without_voxels_is_refused(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((4, 0, 6), np.float32), np.eye(4)), tmp_path / "scan.nii")
+    with pytest.raises(ValueError, match=r"scan\.nii holds no voxels"):
+        LoadImage(reader=VolumeReader())(tmp_path / "scan.nii")
+
+
+def test_one_volume_in_four_dimensions_is_read(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((4, 5, 6, 1), np.float32), np.eye(4)), tmp_path / "scan.nii")
+    assert LoadImage(reader=VolumeReader(), ensure_channel_first=True)(tmp_path / "scan.nii").shape == (1, 4, 5, 6)
 
 
 @pytest.mark.parametrize(

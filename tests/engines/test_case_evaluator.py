@@ -16,6 +16,7 @@ from monai.data import DataLoader
 from monai.transforms import Compose, Lambdad, LoadImaged
 
 from monai_sam2adapter.data import CaseDataset, LabelScheme
+from monai_sam2adapter.data.case_dataset import describe_error
 from monai_sam2adapter.engines import CaseEvaluator
 from monai_sam2adapter.handlers import EpochProgressBar, OverlayImageHandler
 from monai_sam2adapter.transforms import SaveSegmentationd, SegmentLogitsd
@@ -83,7 +84,7 @@ def test_a_broken_file_is_named_and_the_others_are_done(
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "OutOfMemoryError: CUDA out of memory"),
         (MemoryError(), "MemoryError"),
-        (ValueError("too small\nand more"), "ValueError: too small$"),
+        (ValueError("too small\nand more"), "ValueError: too small and more$"),
     ],
     ids=["gpu", "memory", "value"],
 )
@@ -144,8 +145,24 @@ def test_a_second_run_begins_anew(scans: list[dict[str, str]], tmp_path: Path) -
 
 def test_the_dataset_tells_where_a_case_came_from(scans: list[dict[str, str]]) -> None:
     def refuse(image: Any) -> Any:
-        raise ValueError("too dark\nsecond line")
+        raise ValueError("too dark\n  second line")
 
     good, bad = CaseDataset(scans)[0], CaseDataset(scans, Lambdad("image", refuse))[0]
     assert good == {**scans[0], "file": scans[0]["image"]}
-    assert bad == {"case": "scan0", "file": scans[0]["image"], "error": "ValueError: too dark"}
+    assert bad == {"case": "scan0", "file": scans[0]["image"], "error": "ValueError: too dark second line"}
+
+
+def test_an_item_with_an_error_is_handed_on() -> None:
+    item = {"image": "a.nii", "case": "a", "error": "there is no such file or folder"}
+    assert CaseDataset([item])[0] == {"case": "a", "file": "a.nii", "error": "there is no such file or folder"}
+
+
+def test_told_is_what_this_package_says_around_the_error_of_another(tmp_path: Path) -> None:
+    (tmp_path / "im0.dcm").write_bytes(bytes(128) + b"DICM" + bytes(500))
+    scans = [{"image": str(tmp_path / "im0.dcm"), "case": "a"}]
+    error = CaseDataset(scans, LoadImaged("image", reader="monai_sam2adapter.data.VolumeReader"))[0]["error"]
+    assert error.startswith(f"ValueError: {tmp_path / 'im0.dcm'} cannot be read: im0.dcm is damaged")
+
+
+def test_a_long_reason_is_cut() -> None:
+    assert describe_error(ValueError("word " * 100)) == f"ValueError: {'word ' * 57}..."

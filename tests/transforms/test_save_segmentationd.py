@@ -105,6 +105,13 @@ class TestDicom:
         with pytest.raises(ValueError, match=r"ct has no FrameOfReferenceUID.*write nii\.gz instead"):
             SaveSegmentationd(tmp_path, SCHEME, "dicom_seg").select_cases(cases)
 
+    def test_a_damaged_series_is_left_for_reading(self, write_dicom: Callable[..., list[Path]], tmp_path: Path) -> None:
+        pytest.importorskip("highdicom")
+        write_dicom(tmp_path / "ct", [[0, 0, 0], [0, 0, 2]])[0].write_bytes(b"")
+        (tmp_path / "x.dcm").touch()
+        cases = [{"image": str(tmp_path / name), "case": name} for name in ("ct", "x.dcm")]
+        assert SaveSegmentationd(tmp_path, SCHEME, "dicom_seg").select_cases(cases) == cases
+
     def test_missing_highdicom_is_told_before_the_work(self, tmp_path: Path) -> None:
         with mock.patch.dict("sys.modules", {"highdicom": None}), pytest.raises(ImportError, match=r"\[dicom\]"):
             SaveSegmentationd(tmp_path, SCHEME, "dicom_seg")

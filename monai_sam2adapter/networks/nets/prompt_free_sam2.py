@@ -14,7 +14,7 @@ from torch import nn
 from ..adapters import Adapter, AdapterConfig, adapter_names, inject_adapters
 from ..blocks import PositionalEncodingGenerator
 from ..layers import is_tracing_or_exporting
-from ..weights import load_sam2_checkpoint
+from ..weights import INPUT_CHANNELS, load_sam2_checkpoint
 from .empty_prompt_encoder import EmptyPromptEncoder
 from .hiera import POSITIONAL_ENCODINGS
 from .image_encoder import SAM2ImageEncoder
@@ -90,6 +90,8 @@ class PromptFreeSAM2(nn.Module):
             raise ValueError(f"adapter {adapter!r} has no settings; leave adapter_config out.")
         self.variant = variant
         self.in_channels, self.out_channels = in_channels, out_channels
+        # weights for 1 channel and for 3 have the same names and shapes, so the number is kept among them
+        self.register_buffer(INPUT_CHANNELS, torch.tensor(in_channels))
         self.frozen_parts = _resolve_freeze(adapter, freeze)
         self.base_checkpoint: str | None = None
 
@@ -165,8 +167,9 @@ class PromptFreeSAM2(nn.Module):
         self.sam_mask_decoder.init_head(token, weights, biases)
 
     def added_state_names(self) -> set[str]:
-        """Names in the state dict that are not SAM 2's: adapters, PEG, class head and input projection."""
-        return {f"{name}.{key}" for name, module in self._added_modules() for key in module.state_dict()}
+        """Names in the state dict that are not SAM 2's: adapters, PEG, class head, input projection and channels."""
+        names = {f"{name}.{key}" for name, module in self._added_modules() for key in module.state_dict()}
+        return {INPUT_CHANNELS, *names}
 
     def sam2_state_names(self) -> set[str]:
         """Names in the state dict that are SAM 2's own, spelled as in its files."""
@@ -182,6 +185,14 @@ class PromptFreeSAM2(nn.Module):
         for _, module in self._added_modules():
             groups.setdefault(_kind_of(module), []).extend(module.parameters())
         return groups
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        saved = state_dict.get(prefix + INPUT_CHANNELS)
+        if saved is not None and int(saved) != self.in_channels:
+            error_msgs = args[-1]  # what PyTorch raises as one error in the end
+            error_msgs.append(f"the weights are for in_channels={int(saved)}, the network has {self.in_channels}.")
+            return
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _added_modules(self) -> list[tuple[str, nn.Module]]:
         """Everything that SAM 2 does not have, decided by type and place, never by a part of a name."""

@@ -9,10 +9,11 @@ from .catalog import SAM2_CATALOG, CatalogEntry
 from .download import default_weights_directory, download_sam2_checkpoint, sha256_of_file
 from .errors import CheckpointError, CheckpointFormatError, CheckpointMismatchError, UnsafeCheckpointError
 from .loading import SAM2LoadReport, load_sam2_checkpoint
-from .network_weights import load_network_weights
+from .network_weights import INPUT_CHANNELS, load_network_weights
 from .sam2_net import SAM2Net
 
 __all__ = [
+    "INPUT_CHANNELS",
     "SAM2_CATALOG",
     "CatalogEntry",
     "CheckpointError",

@@ -14,7 +14,10 @@ from .errors import CheckpointMismatchError
 from .reading import enumerate_some, guess_variant, read_checkpoint
 from .sam2_net import SAM2Net
 
-__all__ = ["load_network_weights"]
+__all__ = ["INPUT_CHANNELS", "load_network_weights"]
+
+INPUT_CHANNELS = "input_channels"
+"""Name in a state dictionary of the number of channels that the network takes."""
 
 _ADAPTER = re.compile(r"\.adapters\.([a-z0-9_]+)\.")
 _CLASS_TOKENS = "sam_mask_decoder.class_tokens.weight"
@@ -39,7 +42,7 @@ def load_network_weights(net: SAM2Net, path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(f"there are no trained weights at {path}; train first, or give another file.")
     saved = read_checkpoint(path)
     own = net.state_dict()
-    differing = sorted(name for name in own.keys() | saved.keys() if _shape(own, name) != _shape(saved, name))
+    differing = sorted(name for name in own.keys() | saved.keys() if _mark(own, name) != _mark(saved, name))
     if differing:
         raise CheckpointMismatchError(
             f"{path} is of a network with {_describe(saved)}, this one has {_describe(own)}; give the options that it "
@@ -49,8 +52,11 @@ def load_network_weights(net: SAM2Net, path: str | os.PathLike[str]) -> None:
     net.base_checkpoint = f"the one in {path.name}"  # the file does not tell its name
 
 
-def _shape(tensors: Mapping[str, torch.Tensor], name: str) -> torch.Size | None:
-    return tensors[name].shape if name in tensors else None
+def _mark(tensors: Mapping[str, torch.Tensor], name: str) -> torch.Size | int | None:
+    """What has to be the same in the file and in the network."""
+    if name not in tensors:
+        return None
+    return int(tensors[name]) if name == INPUT_CHANNELS else tensors[name].shape
 
 
 def _describe(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -64,4 +70,8 @@ def _describe(tensors: Mapping[str, torch.Tensor]) -> str:
     ]
     if _CLASS_TOKENS in tensors:
         parts.append(f"{len(tensors[_CLASS_TOKENS])} classes")
+    if INPUT_CHANNELS in tensors:
+        channels = int(tensors[INPUT_CHANNELS])
+        neighbors = f" (num_neighbors {channels // 2} in a bundle for volumes)" if channels % 2 else ""
+        parts.append(f"in_channels {channels}{neighbors}")
     return ", ".join(parts)

@@ -43,7 +43,7 @@ def train_a_little(net):
     """Random values in everything that is not SAM 2's: parameters, BatchNorm statistics and counters."""
     generator = torch.Generator().manual_seed(2)
     state = net.state_dict()
-    for name in sorted(net.added_state_names()):
+    for name in sorted(net.added_state_names() - {"input_channels"}):
         if state[name].is_floating_point():
             state[name].copy_(torch.rand(state[name].shape, generator=generator) * 0.5 + 0.1)
         else:

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inference of every bundle on its kind of images; what is the same in all is tested in full on one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from PIL import Image
+
+from monai_sam2adapter.data import ISBI2012_CLASS_NAMES, LabelScheme
+
+ROOT = Path(__file__).parents[2] / "bundles"
+ISBI, SYNAPSE = ROOT / "isbi2012_membrane_segmentation", ROOT / "synapse_multiorgan_segmentation"
+# The smallest network and images: nothing here is about accuracy.
+SMALL = {"adapter": "none", "image_size": 32, "batch_size": 4, "device": "cpu"}
+RAS = np.array([[1.5, 0, 0, -30], [0, 2.0, 0, -40], [0, 0, 8.0, 50], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def predict(tmp_path: Path) -> Callable[..., Path]:
+    """Run a bundle with random weights for the options; returns the folder of results."""
+
+    def run(bundle: Path, source: Any, name: str = "out", weights: Path | None = None, **options: Any) -> Path:
+        config_file = str(bundle / "configs" / "inference.json")
+        options = {**SMALL, "bundle_root": str(bundle), **options}
+        if weights is None:
+            weights = tmp_path / "model.pt"
+            torch.save(build_network(config_file, options).state_dict(), weights)
+        paths = {"dataset_dir": str(source), "output_dir": str(tmp_path / name), "checkpoint_file": str(weights)}
+        monai.bundle.run(run_id="inference", config_file=config_file, **options, **paths)
+        return tmp_path / name
+
+    return run
+
+
+def build_network(config_file: str, options: dict[str, Any]) -> torch.nn.Module:
+    torch.manual_seed(0)
+    config = ConfigParser(ConfigParser.load_config_file(config_file))
+    config.update(options)
+    return config.get_parsed_content("network_def")
+
+
+def draw(*size: int) -> np.ndarray:
+    """Smooth values from -200 to 400, in Hounsfield units or else."""
+    values = np.random.default_rng(0).normal(size=size).cumsum(0).cumsum(1)
+    return ((values - values.min()) / np.ptp(values) * 600 - 200).astype(np.float32)
+
+
+def write_images(bundle: Path, folder: Path) -> list[str]:
+    """Two images of the kind that a bundle takes; returns the cases."""
+    folder.mkdir()
+    for number, case in enumerate("ab"):
+        if writes_pictures(bundle):
+            pixels = (draw(36, 40 + number, 3) / 600 * 255 + 85).astype(np.uint8)
+            Image.fromarray(pixels).convert("L" if bundle == ISBI else "RGB").save(folder / f"{case}.png")
+        else:
+            nib.save(nib.Nifti1Image(draw(40 + number, 36, 3), RAS), folder / f"{case}.nii.gz")
+    return ["a", "b"]
+
+
+def writes_pictures(bundle: Path) -> bool:
+    return ConfigParser.load_config_file(bundle / "configs" / "inference.json")["output_format"] == "png"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_file())
+
+
+def causes(error: BaseException | None) -> str:
+    """MONAI wraps an error of an expression in one of its own."""
+    return "" if error is None else f"{error} {causes(error.__cause__)}"
+
+
+class TestEveryBundle:
+    def test_segments_images_and_adds_maps_to_what_is_there(
+        self, bundle: Path, predict: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        cases = write_images(bundle, tmp_path / "in")
+        labels, maps = ("png", "tif") if writes_pictures(bundle) else ("nii.gz", "nii.gz")
+        out = predict(bundle, tmp_path / "in")
+        assert names(out) == [f"{case}_seg.{labels}" for case in cases]
+        assert len(names(out / "overlays")) == 2
+        predict(bundle, tmp_path / "in", save_uncertainty="True", skip_existing=True)
+        assert names(out) == [f"{case}_{kind}" for case in cases for kind in (f"seg.{labels}", f"uncertainty.{maps}")]
+        before = [(out / name).stat().st_mtime_ns for name in names(out)]
+        predict(bundle, tmp_path / "in", save_uncertainty=True, skip_existing=True)
+        assert [(out / name).stat().st_mtime_ns for name in names(out)] == before
+        if writes_pictures(bundle):
+            with Image.open(out / "b_seg.png") as found:
+                size, values = found.size, np.asarray(found)
+        else:
+            found = nib.load(out / "b_seg.nii.gz")
+            size, values = found.shape, np.asarray(found.dataobj)
+        assert size == ((41, 36) if writes_pictures(bundle) else (41, 36, 3))
+        assert values.max() <= len(LabelScheme.from_metadata(bundle / "configs" / "metadata.json").names)
+
+    def test_a_format_of_the_other_kind_is_refused_before_the_work(
+        self, bundle: Path, predict: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        write_images(bundle, tmp_path / "in")
+        wrong, kind = ("nii.gz", "volumes") if writes_pictures(bundle) else ("png", "pictures")
+        with pytest.raises(RuntimeError) as error:
+            predict(bundle, tmp_path / "in", output_format=wrong)
+        assert f"output_format {wrong} is for {kind}, but 2 of 2 inputs are" in causes(error.value)
+        assert not (tmp_path / "out").exists()
+
+    def test_a_missing_file_of_a_list_is_a_failed_case(
+        self, bundle: Path, predict: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        write_images(bundle, tmp_path / "in")
+        image = next(path for path in (tmp_path / "in").iterdir() if path.name.startswith("b."))
+        with pytest.raises(RuntimeError) as error:
+            predict(bundle, [str(image.with_name(f"x{image.name}")), str(image)])
+        assert "1 of 2 cases failed, 1 are done:\n  xb: " in causes(error.value)
+        assert "there is no such file or folder" in causes(error.value)
+        assert [name.partition(".")[0] for name in names(tmp_path / "out")] == ["b_seg"]
+
+
+class TestIsbi:
+    def test_each_page_of_a_stack_becomes_a_picture_in_colors(
+        self, predict: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        pages = [Image.fromarray((draw(36, 40) * 0.3 + page * 10).astype(np.uint8)) for page in range(11)]
+        pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+        out = predict(ISBI, tmp_path / "stack.tif")
+        assert names(out) == [f"stack_page{page:02d}_seg.png" for page in range(11)]
+        color = LabelScheme.from_metadata(ISBI / "configs" / "metadata.json").colors[0]
+        with Image.open(out / "stack_page10_seg.png") as picture:
+            assert (picture.mode, picture.size) == ("P", (40, 36))
+            assert set(np.unique(picture)) <= set(range(len(ISBI2012_CLASS_NAMES)))
+            assert picture.getpalette()[3:6] == list(color)
+
+
+class TestSynapse:
+    def test_labels_turn_with_the_scan(self, predict: Callable[..., Path], tmp_path: Path) -> None:
+        scan = nib.Nifti1Image(draw(40, 36, 5), RAS)
+        to_pir = nib.orientations.ornt_transform(nib.io_orientation(RAS), nib.orientations.axcodes2ornt("PIR"))
+        scans = {"ras": scan, "pir": scan.as_reoriented(to_pir)}
+        (tmp_path / "in").mkdir()
+        for name, image in scans.items():
+            nib.save(image, tmp_path / "in" / f"{name}.nii.gz")
+        out = predict(SYNAPSE, tmp_path / "in")
+        found = {name: nib.load(out / f"{name}_seg.nii.gz") for name in scans}
+        for name, image in scans.items():
+            assert found[name].shape == image.shape
+            np.testing.assert_allclose(found[name].affine, image.affine, atol=1e-5)
+        assert len(np.unique(found["ras"].dataobj)) > 1, "there is something to turn"
+        assert found["pir"].shape == (36, 5, 40)
+        turned_back = nib.as_closest_canonical(found["pir"])
+        np.testing.assert_array_equal(turned_back.dataobj, found["ras"].dataobj)
+        np.testing.assert_allclose(turned_back.affine, RAS, atol=1e-5)
+
+    @pytest.mark.parametrize("options", [{"num_classes": 14}, {"num_neighbors": 1}], ids=["14 classes", "2.5D"])
+    def test_options_of_the_network(
+        self, options: dict[str, Any], predict: Callable[..., Path], tmp_path: Path
+    ) -> None:
+        write_images(SYNAPSE, tmp_path / "in")
+        out = predict(SYNAPSE, tmp_path / "in" / "a.nii.gz", save_probabilities=True, **options)
+        assert nib.load(out / "a_seg.nii.gz").shape == (40, 36, 3)
+        assert nib.load(out / "a_probabilities.nii.gz").shape == (40, 36, 3, options.get("num_classes", 9))
+
+    def test_weights_for_neighbors_are_refused_without(self, predict: Callable[..., Path], tmp_path: Path) -> None:
+        write_images(SYNAPSE, tmp_path / "in")
+        predict(SYNAPSE, tmp_path / "in" / "a.nii.gz", num_neighbors=1)
+        with pytest.raises(RuntimeError) as error:
+            predict(SYNAPSE, tmp_path / "in" / "a.nii.gz", "without", tmp_path / "model.pt")
+        assert "in_channels 3 (num_neighbors 1" in causes(error.value)
+        assert not (tmp_path / "without").exists()
