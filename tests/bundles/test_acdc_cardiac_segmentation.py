@@ -183,15 +183,3 @@ def bundle(run_id: str, *arguments: str | Path) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def test_training_and_inference_prepare_volumes_alike() -> None:
-    train_config, inference = (json.loads(Path(file).read_text(encoding="utf-8")) for file in (TRAIN, INFERENCE))
-    volume = [step for step in train_config["load_volume"]["transforms"] if step["keys"] != "label"]
-    steps = [volume, inference["preprocessing"]["transforms"]]
-    for step in (*steps[0], *steps[1]):
-        step["keys"] = "image"
-        step.pop("reader", None)  # inference takes more formats than ACDC has
-    assert steps[0] == steps[1]
-    shared = ("variant", "adapter", "positional_encoding", "image_size", "class_names", "spatial_size", "network_def")
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}

@@ -92,6 +92,26 @@ def differences(first: Any, second: Any, place: str = "") -> list[str]:
     return found
 
 
+# what changes no value of an image: checks that need a label or a whole scan, and the data type in the cache
+NO_CHANGE = {"RequireSameGeometryd", "RequireHounsfieldd", "CastToTyped"}
+
+
+def image_steps(config: dict[str, Any], reference: str) -> list[dict[str, Any]]:
+    """The transforms of the image, references followed; readers left out, since inference takes more formats."""
+    found: Any = config
+    for part in reference.removeprefix("@").split("#"):
+        found = found[part]
+    if isinstance(found, str):
+        return image_steps(config, found)
+    steps = []
+    for step in found["transforms"]:
+        if isinstance(step, str):
+            steps += image_steps(config, step)
+        elif step["keys"] != "label" and step["_target_"].split(".")[-1] not in NO_CHANGE:
+            steps.append({**step, "keys": "image", "reader": None})
+    return steps
+
+
 @pytest.fixture(scope="session")
 def weights(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights that fit the bundle's network with SMALL's adapter."""
@@ -220,6 +240,12 @@ class TestAlike:
     def test_keys_of_the_command_line(self, bundle: Path) -> None:
         assert read(bundle, "train").keys() >= TRAINING_KEYS
         assert read(bundle, "inference").keys() >= INFERENCE_KEYS
+
+    def test_validation_and_inference_prepare_images_alike(self, bundle: Path) -> None:
+        train, inference = read(bundle, "train"), read(bundle, "inference")
+        steps = [image_steps(train, "@validate#preprocessing"), image_steps(inference, "@preprocessing")]
+        assert steps[0] == steps[1]
+        assert len(steps[0]) > 2
 
     def test_training_and_inference_describe_one_network(self, bundle: Path) -> None:
         train, inference = read(bundle, "train"), read(bundle, "inference")
