@@ -16,17 +16,22 @@ from ..layers import is_tracing_or_exporting
 
 __all__ = ["HieraBlock"]
 
-SLOTS = ("block", "mlp")
+SLOTS = ("block", "attention", "mlp")
+ATTENTION_LAYERS = ("qkv", "proj")
 
 
 class HieraBlock(nn.Module):
     """
     A transformer block of SAM 2's trunk that takes over the layers of sam2's own block, names unchanged.
 
-    It adds two places for adapters, both empty at first. With ``n = norm2(x)``:
+    It adds three places for adapters, all empty at first. With ``n = norm2(x)``:
 
     - ``"block"``, in front of the block: ``block(x + adapter(x))``,
+    - ``"attention"``, beside the linear layers of the attention, "qkv" and "proj": ``layer(x) + adapter(x, layer)``,
     - ``"mlp"``, beside the MLP on its normalized input: ``x + mlp(n) + adapter(n)``.
+
+    An adapter in ``"attention"`` sees the whole token map, not a window of it, and adds nothing to pad tokens. One that
+    has ``weight_update(layer)``, in float64 on the CPU, can be merged into the weight of the layer and taken out again.
 
     sam2 pads the token map with zeros to whole windows, and the pad tokens attend. All pad tokens of a window have the
     same key and value (the bias of ``qkv``), so one extra key and value whose logit is raised by the logarithm of their
@@ -34,7 +39,7 @@ class HieraBlock(nn.Module):
     and the attention of all others. Since the windows at the border then have shapes that depend on the image size,
     tracing and export take sam2's padded path; ``pad_windows`` takes it always.
 
-    Source: ``sam2/modeling/backbones/hieradet.py`` (Apache-2.0); differs in the two points above.
+    Source: ``sam2/modeling/backbones/hieradet.py`` (Apache-2.0); differs in the points above.
 
     Args:
         block: sam2's block, whose layers are taken over, not copied.
@@ -52,6 +57,9 @@ class HieraBlock(nn.Module):
             self.proj = block.proj
         self.adapters = nn.ModuleDict()
         self._slot_of: dict[str, str] = {}
+        # Kept for unmerge_adapters, out of the state dict: a merged block has sam2's names only.
+        self._merged: dict[str, nn.Module] = {}
+        self._weights_before: dict[str, torch.Tensor] = {}
 
     def add_adapter(self, name: str, slot: str, adapter: nn.Module) -> None:
         """
@@ -59,28 +67,82 @@ class HieraBlock(nn.Module):
 
         Args:
             name: under which its parameters are kept: ``adapters.<name>.``.
-            slot: "block" or "mlp".
-            adapter: maps ``(B, H, W, C)`` to the same shape, ``C`` as :meth:`slot_channels` says.
+            slot: "block", "attention" or "mlp".
+            adapter: maps ``(B, H, W, C)`` to the same shape, ``C`` as :meth:`slot_channels` says. In "attention" it is
+                also given the name of the layer, whose input and output channels it has.
 
         Raises:
             ValueError: when the slot is unknown, or the block has an adapter of this name.
         """
         look_up_option(slot, SLOTS)
-        if name in self.adapters:
+        if self.has_adapter(name):
             raise ValueError(f"the block has an adapter {name!r} already; remove it first or choose another name.")
         self.adapters[name] = adapter
         self._slot_of[name] = slot
 
+    def has_adapter(self, name: str) -> bool:
+        """Whether the block has an adapter of this name, merged or not."""
+        return name in self.adapters or name in self._merged
+
     def remove_adapters(self) -> int:
-        """Take all adapters out and return their number."""
+        """Take all adapters out, merged ones too, and return their number."""
+        self.unmerge_adapters()
         count = len(self.adapters)
         self.adapters.clear()
         self._slot_of.clear()
         return count
 
     def slot_channels(self, slot: str) -> int:
-        """Channels ``C`` that an adapter in ``slot`` gets and returns."""
-        return {"block": self.dim, "mlp": self.dim_out}[look_up_option(slot, SLOTS)]
+        """Channels ``C`` that an adapter in ``slot`` gets and returns; in "attention" those that enter "qkv"."""
+        return {"block": self.dim, "attention": self.dim, "mlp": self.dim_out}[look_up_option(slot, SLOTS)]
+
+    def mergeable_adapters(self) -> dict[str, nn.Module]:
+        """The adapters that have ``weight_update(layer)``, by name."""
+        return {name: adapter for name, adapter in self.adapters.items() if hasattr(adapter, "weight_update")}
+
+    @torch.no_grad()
+    def merge_adapters(self) -> int:
+        """
+        Add the mergeable adapters to the weights of the attention, and take them out.
+
+        Returns:
+            the number of merged adapters.
+        """
+        merged = self.mergeable_adapters()
+        for layer in ATTENTION_LAYERS if merged else ():
+            weight = getattr(self.attn, layer).weight
+            self._weights_before.setdefault(layer, weight.detach().clone())
+            # In float64, so that the sum adds no rounding of its own; on the CPU: not every device has float64.
+            updates = [adapter.weight_update(layer) for adapter in merged.values()]  # type: ignore[operator]
+            weight.copy_(sum(updates, weight.cpu().double()))
+        for name in merged:
+            self._merged[name] = self.adapters.pop(name)
+        return len(merged)
+
+    @torch.no_grad()
+    def unmerge_adapters(self) -> int:
+        """
+        Put the merged adapters back beside the weights as these were before, to the last bit.
+
+        Returns:
+            the number of adapters put back.
+        """
+        for layer, before in self._weights_before.items():
+            getattr(self.attn, layer).weight.copy_(before)
+        count, reference = len(self._merged), self.attn.qkv.weight
+        for name, adapter in self._merged.items():
+            self.adapters[name] = adapter.to(reference.device, reference.dtype)
+        self._forget_merged()
+        return count
+
+    def reparameterize(self) -> None:
+        """Merge for good: as :meth:`merge_adapters`, without keeping what :meth:`unmerge_adapters` needs."""
+        self.merge_adapters()
+        self._forget_merged()
+
+    def _forget_merged(self) -> None:
+        self._merged.clear()
+        self._weights_before.clear()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """
@@ -104,14 +166,31 @@ class HieraBlock(nn.Module):
     def _adapters_in(self, slot: str) -> Iterator[nn.Module]:
         return (adapter for name, adapter in self.adapters.items() if self._slot_of[name] == slot)
 
+    def _has_attention_adapters(self) -> bool:
+        return any(self._slot_of[name] == "attention" for name in self.adapters)
+
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
         if self.window_size == 0:
-            return self.attn(x)
+            return self._proj(self._attend_in_windows(self._qkv(x), x.shape[1], x.shape[2]))
         if self.pad_windows or is_tracing_or_exporting():
             return self._attend_padded(x)
-        if x.shape[1] % self.window_size == 0 and x.shape[2] % self.window_size == 0:
+        whole = x.shape[1] % self.window_size == 0 and x.shape[2] % self.window_size == 0
+        if whole and not self._has_attention_adapters():
             return self._attend_in_whole_windows(x)
-        return self._attend_unpadded(x)
+        return self._proj(self._attend_unpadded(x))
+
+    def _qkv(self, x: torch.Tensor, padding: tuple[int, ...] | None = None) -> torch.Tensor:
+        """Queries, keys and values of the padded map; to pad tokens, adapters add nothing."""
+        qkv = self.attn.qkv(_pad(x, padding))
+        for adapter in self._adapters_in("attention"):
+            qkv = qkv + _pad(adapter(x, "qkv"), padding)
+        return qkv
+
+    def _proj(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.attn.proj(x)
+        for adapter in self._adapters_in("attention"):
+            out = out + adapter(x, "proj")
+        return out
 
     def _attend_padded(self, x: torch.Tensor) -> torch.Tensor:
         """sam2's way: pad to whole windows, attend in each, cut off the padding."""
@@ -121,11 +200,15 @@ class HieraBlock(nn.Module):
         # (In ONNX the division of a negative number rounds up, so all numbers are kept positive.)
         size = self.window_size
         rows, columns = ((side + size - 1) // size * size for side in (height, width))
-        x = F.pad(x, (0, 0, 0, columns - width, 0, rows - height))
-        return self._attend_in_whole_windows(x).narrow(1, 0, height // stride).narrow(2, 0, width // stride)
+        padding = (0, 0, 0, columns - width, 0, rows - height)
+        if self._has_attention_adapters():
+            out = self._attend_in_windows(self._qkv(x, padding), size, size)
+            return self._proj(out.narrow(1, 0, height // stride).narrow(2, 0, width // stride))
+        out = self._attend_in_whole_windows(F.pad(x, padding))
+        return out.narrow(1, 0, height // stride).narrow(2, 0, width // stride)
 
     def _attend_in_whole_windows(self, x: torch.Tensor) -> torch.Tensor:
-        """Partition into windows, attend in each and undo the partition; whole windows cover the map."""
+        """As sam2 does: windows of tokens are a third to copy of those of queries, keys and values."""
         batch, height, width, channels = x.shape
         size = self.window_size
         rows, columns = height // size, width // size
@@ -137,30 +220,35 @@ class HieraBlock(nn.Module):
 
     def _attend_unpadded(self, x: torch.Tensor) -> torch.Tensor:
         """Attend in the whole windows, and in the smaller ones that the right and the lower border cut off."""
-        qkv = self.attn.qkv(x)
+        qkv, size = self._qkv(x), self.window_size
         rows = []
         for top, bottom in self._bands(x.shape[1]):
-            row = [self._attend_in_windows(qkv[:, top:bottom, a:b]) for a, b in self._bands(x.shape[2])]
+            win_h = min(bottom - top, size)
+            row = [
+                self._attend_in_windows(qkv[:, top:bottom, left:right], win_h, min(right - left, size), cut=True)
+                for left, right in self._bands(x.shape[2])
+            ]
             rows.append(torch.cat(row, dim=2))
-        return self.attn.proj(torch.cat(rows, dim=1))
+        return torch.cat(rows, dim=1)
 
     def _bands(self, size: int) -> list[tuple[int, int]]:
         """Cut one axis into the part that whole windows cover and the rest, leaving out what is empty."""
         covered = size - size % self.window_size
         return [band for band in ((0, covered), (covered, size)) if band[0] < band[1]]
 
-    def _attend_in_windows(self, qkv: torch.Tensor) -> torch.Tensor:
-        """Attend in windows of one shape: ``(B, H, W, 3 C)`` to ``(B, H / s, W / s, C)``."""
+    def _attend_in_windows(self, qkv: torch.Tensor, win_h: int, win_w: int, cut: bool = False) -> torch.Tensor:
+        """Attend in windows of one shape, which may be cut: ``(B, H, W, 3 C)`` to ``(B, H / s, W / s, C)``."""
         batch, height, width, _ = qkv.shape
-        win_h, win_w = min(height, self.window_size), min(width, self.window_size)
         rows, columns, tokens = height // win_h, width // win_w, win_h * win_w
         windows = qkv.reshape(batch, rows, win_h, columns, win_w, -1).transpose(2, 3)
         windows = windows.reshape(batch * rows * columns, tokens, 3, self.attn.num_heads, -1)
-        q, k, v = windows.permute(2, 0, 3, 1, 4)  # each (windows, heads, tokens, channels per head)
+        q, k, v = (part.transpose(1, 2) for part in windows.unbind(2))  # (windows, heads, tokens, channels per head)
         if self.q_stride:
             q = self._pool_queries(q, win_h, win_w)
             win_h, win_w = win_h // self.q_stride[0], win_w // self.q_stride[1]
-        k, v, bias = self._append_pad_token(k, v)
+        bias = None
+        if cut and tokens < self.window_size**2:
+            k, v, bias = self._append_pad_token(k, v)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         out = out.transpose(1, 2).reshape(batch, rows, columns, win_h, win_w, -1).transpose(2, 3)
         return out.reshape(batch, rows * win_h, columns * win_w, -1)
@@ -171,15 +259,15 @@ class HieraBlock(nn.Module):
         q = q.transpose(1, 2).reshape(windows, win_h, win_w, -1)
         return do_pool(q, self.pool).reshape(windows, -1, heads, self.dim_out // heads).transpose(1, 2)
 
-    def _append_pad_token(
-        self, k: torch.Tensor, v: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    def _append_pad_token(self, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Add the one key and value that stand for all pad tokens of a window, and the bias that counts them."""
         windows, heads, tokens, channels = k.shape
-        pads = self.window_size**2 - tokens
-        if pads == 0:
-            return k, v, None
         pad_kv = self.attn.qkv.bias.to(k.dtype).reshape(3, 1, heads, 1, channels).expand(-1, windows, -1, -1, -1)
         bias = k.new_zeros(tokens + 1)
-        bias[-1] = math.log(pads)
+        bias[-1] = math.log(self.window_size**2 - tokens)
         return torch.cat((k, pad_kv[1]), dim=2), torch.cat((v, pad_kv[2]), dim=2), bias.expand(1, 1, 1, -1)
+
+
+def _pad(x: torch.Tensor, padding: tuple[int, ...] | None) -> torch.Tensor:
+    # not by nothing, which would copy
+    return x if padding is None else F.pad(x, padding)

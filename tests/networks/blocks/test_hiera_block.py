@@ -43,6 +43,33 @@ def output_and_gradients(block, x, upstream):
     return out.detach(), {"input": x.grad, **{name: p.grad for name, p in block.named_parameters()}}
 
 
+class ChangedWeights(nn.Module):
+    """An adapter that is a random change of each weight of the attention."""
+
+    def __init__(self, attn):
+        super().__init__()
+        self.updates = {
+            layer: 0.5 * torch.randn_like(getattr(attn, layer).weight) / attn.dim_out**0.5 for layer in ("qkv", "proj")
+        }
+
+    def forward(self, x, layer):
+        return x @ self.updates[layer].T
+
+
+class AddedMeans(nn.Module):
+    """An adapter that adds the mean over the map it sees, not zero on zero tokens."""
+
+    def __init__(self, attn):
+        super().__init__()
+        self.out_features = {layer: getattr(attn, layer).out_features for layer in ("qkv", "proj")}
+        self.seen = []
+
+    def forward(self, x, layer):
+        self.seen.append(tuple(x.shape))
+        added = 1 + x.mean(dim=(1, 2, 3), keepdim=True)
+        return added.expand(*x.shape[:3], self.out_features[layer])
+
+
 class TestHieraBlock:
     @pytest.mark.parametrize("pad_windows", [False, True], ids=["unpadded", "padded"])
     @pytest.mark.parametrize(("kwargs", "size"), CASES)
@@ -120,6 +147,32 @@ class TestAdapterSlots:
         reference.norm2.register_forward_hook(lambda module, args, out: normalized.append(out))
         expected = reference(x)
         assert relative_error(block(x), expected + adapter(normalized[0])) < 1e-5
+
+    @pytest.mark.parametrize("pad_windows", [False, True], ids=["unpadded", "padded"])
+    @pytest.mark.parametrize(("kwargs", "size"), CASES)
+    def test_attention_slot_is_beside_both_layers(self, kwargs, size, pad_windows, randomize, relative_error):
+        reference, block = make_blocks(kwargs, randomize, pad_windows)
+        adapter = ChangedWeights(reference.attn)
+        block.add_adapter("mine", "attention", adapter)
+        x = torch.randn(2, *size, block.slot_channels("attention"))
+        before = reference(x)
+        with torch.no_grad():
+            for layer in ("qkv", "proj"):
+                getattr(reference.attn, layer).weight += adapter.updates[layer]
+        assert relative_error(block(x), reference(x)) < 1e-5
+        assert relative_error(before, reference(x)) > 0.01
+
+    @pytest.mark.parametrize(("kwargs", "size"), CASES)
+    def test_attention_slot_sees_the_whole_map_and_no_pad_token(self, kwargs, size, randomize, relative_error):
+        outputs = []
+        for pad_windows in (False, True):
+            block = make_blocks(kwargs, randomize, pad_windows)[1]
+            adapter = AddedMeans(block.attn)
+            block.add_adapter("mine", "attention", adapter)
+            outputs.append(block(torch.ones(2, *size, 24).cumsum(1) / 10))
+            stride = 2 if "q_stride" in kwargs else 1
+            assert adapter.seen == [(2, *size, 24), (2, size[0] // stride, size[1] // stride, block.dim_out)]
+        assert relative_error(*outputs) < 1e-5
 
     def test_two_adapters_add_up(self, randomize, relative_error):
         reference, block = make_blocks({**PLAIN, "window_size": 7}, randomize)
