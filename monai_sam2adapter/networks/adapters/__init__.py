@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+from .adaptformer import AdaptFormer
 from .base import Adapter, AdapterConfig
 from .bottleneck import BottleneckAdapter
 from .hp import HPAdapter
 from .injection import InjectionReport, NoMatchingModuleError, inject_adapters, remove_adapters
 from .lw import LWAdapter
 from .registry import adapter_names, get_adapter_class, register_adapter
+from .sm_adaptformer import SMAdaptFormer
 
 __all__ = [
+    "AdaptFormer",
     "Adapter",
     "AdapterConfig",
     "BottleneckAdapter",
@@ -18,6 +21,7 @@ __all__ = [
     "InjectionReport",
     "LWAdapter",
     "NoMatchingModuleError",
+    "SMAdaptFormer",
     "adapter_names",
     "get_adapter_class",
     "inject_adapters",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shape that HP-Adapter and LW-Adapter share."""
+"""The shape that all adapters beside the MLP share."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ __all__ = ["BottleneckAdapter"]
 class BottleneckAdapter(Adapter):
     """
     Project down, mix neighboring tokens, GELU, project up. The last projection starts at zero, so the adapter does too.
+
+    A method builds the layer that mixes neighbors; one that has it at another place overrides ``_mix``.
 
     Source: AdaptFormer, arXiv:2205.13535, section 3.2, with a spatial layer in the bottleneck as in arXiv:2605.05979.
     That paper's full text gives no widths: 1/4 of the channels is our default.
@@ -48,5 +50,8 @@ class BottleneckAdapter(Adapter):
             what the block adds to its own output, ``(B, H, W, C)``.
         """
         hidden = self.down(x).permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
-        hidden = self.act(self.spatial(hidden)).permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
+        hidden = self._mix(hidden).permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
         return self.config.scale * self.up(hidden)
+
+    def _mix(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.act(self.spatial(hidden))

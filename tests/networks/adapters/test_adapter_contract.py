@@ -11,7 +11,6 @@ from torch import nn
 
 from monai_sam2adapter.networks.adapters import (
     Adapter,
-    AdapterConfig,
     NoMatchingModuleError,
     adapter_names,
     get_adapter_class,
@@ -40,6 +39,12 @@ def adapted(base, method):
     assert not unexpected
     assert all(".adapters." in name for name in missing)
     return net.eval()
+
+
+def build(method, **settings):
+    """One adapter for 24 channels."""
+    adapter_class = get_adapter_class(method)
+    return adapter_class(24, adapter_class.config_class(**settings))
 
 
 def adapters_of(net):
@@ -120,17 +125,15 @@ def test_autocast_is_finite(adapted, randomize):
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (7, 16)], ids=str)
 def test_tokens_of_any_size(method, size, randomize):
-    adapter = randomize(get_adapter_class(method)(24, AdapterConfig())).eval()
+    adapter = randomize(build(method)).eval()
     out = adapter(torch.randn(2, *size, 24))
-    assert out.shape == (2, *size, 24)
+    assert out.shape == (2, *size, 3 * 24 if adapter.slot == "attention" else 24)
     assert out.isfinite().all()
 
 
 def test_output_scales(method, randomize):
     x = torch.randn(2, 5, 7, 24)
-    half, whole = (
-        randomize(get_adapter_class(method)(24, AdapterConfig(scale=scale))).eval()(x) for scale in (0.5, 1.0)
-    )
+    half, whole = (randomize(build(method, scale=scale)).eval()(x) for scale in (0.5, 1.0))
     assert half.abs().max() > 0
     assert torch.allclose(2 * half, whole)
 
@@ -176,9 +179,9 @@ class TestInjection:
             ({"blocks": [-13]}, ValueError, r"blocks \[-13\] do not exist"),
             ({"blocks": []}, NoMatchingModuleError, "'blocks' is empty; name at least one block"),
             ({"width": 8}, ValueError, "unknown adapter setting width; the settings of this method are"),
-            ({"bottleneck_ratio": 0}, ValueError, r"bottleneck_ratio must be in \(0, 1\], got 0"),
+            ({"scale": "much"}, ValueError, "scale must be a number, got 'much'"),
         ],
-        ids=["outside", "outside negative", "empty", "unknown setting", "value out of range"],
+        ids=["outside", "outside negative", "empty", "unknown setting", "ill value"],
     )
     def test_ill_config_changes_nothing(self, trunk, method, config, error, text):
         names = list(trunk.state_dict())
@@ -199,7 +202,7 @@ class TestInjection:
         assert list(trunk.state_dict()) == names
 
     def test_config_object_equals_its_dictionary(self, trunk, method):
-        config = get_adapter_class(method).config_class(bottleneck_ratio=0.5, blocks=(1, 2))
+        config = get_adapter_class(method).config_class(scale=0.7, blocks=(1, 2))
         other = copy.deepcopy(trunk)
         assert inject_adapters(trunk, method, config) == inject_adapters(other, method, config.to_dict())
         assert [a.config for a in adapters_of(trunk)] == [a.config for a in adapters_of(other)] == [config, config]

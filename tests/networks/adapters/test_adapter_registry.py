@@ -49,7 +49,7 @@ class Gain(Adapter):
 
 
 def test_names_and_classes_of_this_package():
-    assert {"hp", "lw"} <= set(adapter_names())
+    assert {"adaptformer", "hp", "lw", "sm_adaptformer"} <= set(adapter_names())
     assert adapter_names() == sorted(adapter_names())
     assert get_adapter_class("hp") is HPAdapter
     assert get_adapter_class("lw") is LWAdapter
@@ -65,7 +65,7 @@ def test_unknown_name_is_answered_with_a_suggestion():
     [
         ("hp", "the adapter name 'hp' is taken"),
         ("none", "the adapter name 'none' is taken"),
-        ("full", r"the adapter name 'full' is taken; registered: \['hp', 'lw'.*reserved: \('none', 'full'\)"),
+        ("full", r"the adapter name 'full' is taken; registered: \['adaptformer', .*reserved: \('none', 'full'\)"),
         ("Mine", "must be a lower-case identifier, got 'Mine'"),
         ("my.adapter", r"must be a lower-case identifier, got 'my\.adapter'"),
         ("", "must be a lower-case identifier, got ''"),
@@ -117,5 +117,7 @@ class TestMethodOfAUser:
             PromptFreeSAM2("tiny", adapter="gain", adapter_config=AdapterConfig())
 
     def test_second_method_of_the_name_is_refused(self):
-        with pytest.raises(ValueError, match=r"'gain' is taken; registered: \['gain', 'hp', 'lw'"):
+        with pytest.raises(
+            ValueError, match=r"'gain' is taken; registered: \['adaptformer', .*'gain', 'hp'"
+        ):
             register_adapter("gain")
