@@ -22,8 +22,8 @@ class HasParameterGroups(Protocol):
 
 def reparameterize_model(model: nn.Module, inplace: bool = False) -> nn.Module:
     """
-    Fuse every re-parameterizable layer, such as those of the LW-Adapter, into a single convolution with the same
-    output.
+    Fuse what can be fused without a change of the output: the branches of the LW-Adapter into a single convolution, and
+    LoRA into the weights beside it. Other adapters are left as they are.
 
     Args:
         model: a network in eval mode; the layer itself may be the root.

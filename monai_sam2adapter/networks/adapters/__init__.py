@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from .adaptformer import AdaptFormer
+from .attention import AttentionAdapter
 from .base import Adapter, AdapterConfig
 from .bottleneck import BottleneckAdapter
+from .conv_lora import ConvLoRAAdapter, ConvLoRAConfig
 from .hp import HPAdapter
 from .injection import InjectionReport, NoMatchingModuleError, inject_adapters, remove_adapters
+from .lora import LoRAAdapter, LoRAConfig
 from .lw import LWAdapter
+from .merging import merge_adapters, unmerge_adapters
 from .registry import adapter_names, get_adapter_class, register_adapter
 from .sm_adaptformer import SMAdaptFormer
 
@@ -16,15 +20,22 @@ __all__ = [
     "AdaptFormer",
     "Adapter",
     "AdapterConfig",
+    "AttentionAdapter",
     "BottleneckAdapter",
+    "ConvLoRAAdapter",
+    "ConvLoRAConfig",
     "HPAdapter",
     "InjectionReport",
     "LWAdapter",
+    "LoRAAdapter",
+    "LoRAConfig",
     "NoMatchingModuleError",
     "SMAdaptFormer",
     "adapter_names",
     "get_adapter_class",
     "inject_adapters",
+    "merge_adapters",
     "register_adapter",
     "remove_adapters",
+    "unmerge_adapters",
 ]

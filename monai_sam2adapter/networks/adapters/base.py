@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from ..blocks import HieraBlock
+
 __all__ = ["Adapter", "AdapterConfig"]
 
 
@@ -44,7 +46,7 @@ class AdapterConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as a dictionary that JSON can hold."""
-        settings = asdict(self)
+        settings = {key: value for key, value in asdict(self).items() if key in self._names()}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
     @classmethod
@@ -55,11 +57,16 @@ class AdapterConfig:
         Raises:
             ValueError: when the dictionary has a key that is no setting of this method.
         """
-        known = [field.name for field in fields(cls)]
+        known = cls._names()
         unknown = sorted(set(settings) - set(known))
         if unknown:
             raise ValueError(f"unknown adapter setting {', '.join(unknown)}; the settings of this method are {known}.")
         return cls(**settings)
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        """The settings of this method; a subclass may take an inherited one out of use by ``field(init=False)``."""
+        return [field.name for field in fields(cls) if field.init]
 
 
 class Adapter(nn.Module, ABC):
@@ -81,6 +88,11 @@ class Adapter(nn.Module, ABC):
         super().__init__()
         self.channels = channels
         self.config = config
+
+    @classmethod
+    def for_block(cls, block: HieraBlock, config: AdapterConfig) -> Adapter:
+        """Build the adapter for the slot of a block."""
+        return cls(block.slot_channels(cls.slot), config)
 
     @abstractmethod
     def forward(self, x: torch.Tensor) -> torch.Tensor:

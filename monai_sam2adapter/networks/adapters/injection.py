@@ -30,7 +30,7 @@ class InjectionReport:
 
     Args:
         adapter: name of the method.
-        slot: the slot that was filled.
+        slot: the slot that was filled, see :class:`~monai_sam2adapter.networks.blocks.HieraBlock`.
         modules: names of the adapted blocks in the network.
         num_parameters: parameters that the adapters have together.
     """
@@ -74,12 +74,12 @@ def inject_adapters(
     # Match.
     matched = _match_blocks(model, settings.blocks)
     # Check.
-    taken = [name for name, block in matched.items() if adapter in block.adapters]
+    taken = [name for name, block in matched.items() if block.has_adapter(adapter)]
     if taken:
         raise ValueError(f"{', '.join(taken)} have an adapter {adapter!r} already; call remove_adapters first.")
     # Apply; all adapters exist before the first one is put in, since a user's method may fail on one of the blocks.
     slot = adapter_class.slot
-    created = [adapter_class(block.slot_channels(slot), settings) for block in matched.values()]
+    created = [adapter_class.for_block(block, settings) for block in matched.values()]
     for block, module in zip(matched.values(), created, strict=True):
         reference = next(block.parameters())
         block.add_adapter(adapter, slot, module.to(reference.device, reference.dtype).train(model.training))
@@ -91,7 +91,7 @@ def inject_adapters(
 
 def remove_adapters(model: nn.Module) -> int:
     """
-    Take all adapters out, which gives back the exact network before the injection.
+    Take all adapters out, merged ones too, which gives back the exact network before the injection.
 
     Returns:
         the number of removed adapters.

@@ -41,8 +41,8 @@ class PromptFreeSAM2(nn.Module):
 
     Args:
         variant: size of SAM 2: "tiny", "small", "base_plus" or "large". Defaults to "tiny".
-        adapter: a registered method ("hp", "lw"), "none" (only PEG and head are trained) or "full" (no adapter, all
-            weights are trained). Defaults to "hp".
+        adapter: a registered method ("hp", "lw", "adaptformer", "sm_adaptformer", "lora", "conv_lora"), "none" (only
+            PEG and head are trained) or "full" (no adapter, all weights are trained). Defaults to "hp".
         positional_encoding: "peg" (the paper's) or "sam2" (its fixed encodings). Defaults to "peg".
         in_channels: channels of the images. 3 are taken as they are, 1 is repeated, others pass a trained 1 x 1
             convolution. Defaults to 3.

@@ -49,7 +49,7 @@ class Gain(Adapter):
 
 
 def test_names_and_classes_of_this_package():
-    assert {"adaptformer", "hp", "lw", "sm_adaptformer"} <= set(adapter_names())
+    assert {"adaptformer", "conv_lora", "hp", "lora", "lw", "sm_adaptformer"} <= set(adapter_names())
     assert adapter_names() == sorted(adapter_names())
     assert get_adapter_class("hp") is HPAdapter
     assert get_adapter_class("lw") is LWAdapter

@@ -50,8 +50,15 @@ class TestTrace:
         traced = torch.jit.trace(net, torch.rand(2, 3, 70, 40), check_trace=False)
         assert_equal_at(SIZES[:2], traced, net, relative_error)
 
-    def test_fused_net_survives_saving(self, tmp_path, randomize, relative_error):
-        net = randomize(PromptFreeSAM2("tiny", "lw")).eval()
+    @pytest.mark.parametrize("adapter", ["adaptformer", "sm_adaptformer", "lora", "conv_lora"])
+    def test_the_other_methods(self, adapter, randomize, relative_error):
+        net = randomize(PromptFreeSAM2("tiny", adapter)).eval()
+        traced = torch.jit.trace(net, torch.rand(2, 3, 70, 40), check_trace=False)
+        assert_equal_at(SIZES[:2], traced, net, relative_error)
+
+    @pytest.mark.parametrize("adapter", ["lw", "lora"])
+    def test_fused_net_survives_saving(self, adapter, tmp_path, randomize, relative_error):
+        net = randomize(PromptFreeSAM2("tiny", adapter)).eval()
         traced = torch.jit.trace(reparameterize_model(net), torch.rand(1, 3, 64, 64), check_trace=False)
         traced.save(tmp_path / "net.ts")
         assert_equal_at(SIZES[:2], torch.jit.load(tmp_path / "net.ts"), net, relative_error)

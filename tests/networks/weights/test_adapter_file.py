@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from monai_sam2adapter import __version__
+from monai_sam2adapter.networks.adapters import adapter_names
 from monai_sam2adapter.networks.nets import PromptFreeSAM2
 from monai_sam2adapter.networks.weights import (
     CheckpointFormatError,
@@ -77,7 +78,7 @@ def assert_refuses(net, path, error, message):
 
 
 class TestRoundTrip:
-    @pytest.mark.parametrize("adapter", ["hp", "lw", "none"])
+    @pytest.mark.parametrize("adapter", [*adapter_names(), "none"])
     def test_loaded_net_computes_the_same(self, tiny_checkpoint, tmp_path, adapter):
         trained = train_a_little(build(tiny_checkpoint, adapter=adapter))
         save_adapter(trained, tmp_path / "a.safetensors")
