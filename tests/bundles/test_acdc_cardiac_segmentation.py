@@ -94,7 +94,7 @@ class TestTraining:
         assert "python -m monai_sam2adapter download sam2.1_hiera_tiny" in str(error.value.__cause__)
         assert not (tmp_path / "run").exists()
 
-    @pytest.mark.parametrize("adapter", ["hp", "lw", "none"])
+    @pytest.mark.parametrize("adapter", ["hp", "lw", "lora", "none"])
     def test_trains_adapters_on_a_frozen_trunk(self, adapter: str, phantom: Path, tmp_path: Path) -> None:
         train(phantom, tmp_path, adapter=adapter, sam2_checkpoint="random", seed=3)
         monai.utils.set_determinism(3)
