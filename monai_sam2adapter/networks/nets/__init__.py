@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from .adapted_sam2 import AdaptedSAM2
 from .empty_prompt_encoder import EmptyPromptEncoder
 from .hiera import HieraTrunk
 from .image_encoder import SAM2ImageEncoder
@@ -12,6 +13,7 @@ from .sam2_config import SAM2_VARIANTS, sam2_encoder_config
 
 __all__ = [
     "SAM2_VARIANTS",
+    "AdaptedSAM2",
     "EmptyPromptEncoder",
     "HieraTrunk",
     "PromptFreeMaskDecoder",
