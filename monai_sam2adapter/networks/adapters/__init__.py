@@ -8,6 +8,7 @@ from .attention import AttentionAdapter
 from .base import Adapter, AdapterConfig
 from .bottleneck import BottleneckAdapter
 from .conv_lora import ConvLoRAAdapter, ConvLoRAConfig
+from .front_bottleneck import FrontBottleneckAdapter, FrontBottleneckConfig
 from .hp import HPAdapter
 from .injection import InjectionReport, NoMatchingModuleError, inject_adapters, remove_adapters
 from .lora import LoRAAdapter, LoRAConfig
@@ -24,6 +25,8 @@ __all__ = [
     "BottleneckAdapter",
     "ConvLoRAAdapter",
     "ConvLoRAConfig",
+    "FrontBottleneckAdapter",
+    "FrontBottleneckConfig",
     "HPAdapter",
     "InjectionReport",
     "LWAdapter",
