@@ -8,7 +8,7 @@ from types import ModuleType
 
 from ._version import __version__
 
-__all__ = ["__version__", "data", "flags", "handlers", "inferers", "metrics", "networks", "transforms"]
+__all__ = ["__version__", "data", "flags", "handlers", "inferers", "losses", "metrics", "networks", "transforms"]
 
 
 def __getattr__(name: str) -> ModuleType:
