@@ -21,7 +21,7 @@ NAMES = [path.relative_to(ROOT.parent).as_posix() for path in FILES]
 # From what is used to what uses it; a folder imports itself and what stands before it.
 NETWORK_LAYERS = ("networks.layers", "networks.blocks", "networks.adapters", "networks.nets", "handlers")
 WITHOUT_NETWORKS = ("data", "transforms", "losses", "metrics", "inferers")
-IMPORTED_AT_FIRST_USE = ("torchvision",)
+IMPORTED_AT_FIRST_USE = ("timm", "torchvision")
 
 
 def module_of(path: Path) -> str:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from .bilinear_up import BilinearUpBlock
+from .double_conv import DoubleConv
 from .hiera_block import HieraBlock
 from .positional_encoding import PositionalEncodingGenerator
+from .receptive_field import ReceptiveFieldBlock
 
-__all__ = ["HieraBlock", "PositionalEncodingGenerator"]
+__all__ = ["BilinearUpBlock", "DoubleConv", "HieraBlock", "PositionalEncodingGenerator", "ReceptiveFieldBlock"]

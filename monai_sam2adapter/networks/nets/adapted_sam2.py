@@ -146,7 +146,8 @@ class AdaptedSAM2(nn.Module):
 
     def _head_modules(self) -> list[nn.Module]:
         """The new and trained modules besides adapters, position encodings and input projection."""
-        raise NotImplementedError
+        others = [self.input_projection, *(part for parts in self._pretrained_parts().values() for part in parts)]
+        return [child for child in self.children() if not any(child is other for other in others)]
 
     def _added_modules(self) -> list[tuple[str, nn.Module]]:
         """Everything that no pretrained network has, decided by type and place, never by a part of a name."""

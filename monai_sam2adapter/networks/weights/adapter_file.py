@@ -88,10 +88,10 @@ def load_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
 
 
 def _base_checksum(net: SAM2Net) -> str:
-    """SHA-256 over the SAM 2 tensors of a net, the same on every device."""
+    """SHA-256 over the tensors of a net that the file does not hold, the same on every device."""
     digest = hashlib.sha256()
     state = net.state_dict()
-    for name in sorted(net.sam2_state_names()):
+    for name in sorted(state.keys() - net.added_state_names()):
         tensor = state[name].detach().cpu()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         # reshape brings any memory layout into one order; as bytes, since numpy has no bfloat16
@@ -100,8 +100,8 @@ def _base_checksum(net: SAM2Net) -> str:
 
 
 def _check_frozen(net: SAM2Net) -> None:
-    base = net.sam2_state_names()
-    trained = sorted(name for name, parameter in net.named_parameters() if name in base and parameter.requires_grad)
+    added = net.added_state_names()
+    trained = [name for name, parameter in net.named_parameters() if parameter.requires_grad and name not in added]
     if trained or not net.config["freeze"]:
         raise ValueError(
             f"SAM 2's own weights are trained in this net (adapter {net.config['adapter']!r}, frozen parts "

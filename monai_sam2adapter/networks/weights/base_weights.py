@@ -33,7 +33,14 @@ def prepare_base_weights(net: SAM2Net, checkpoint: str | os.PathLike[str] | None
         FileNotFoundError: when ``checkpoint`` is neither a file nor a name in the catalog.
         CheckpointError: when the file does not fit, see :func:`load_sam2_checkpoint`.
     """
-    if resume or (checkpoint is None and net.base_checkpoint is not None):
+    if resume:
+        return
+    if checkpoint != RANDOM and "dino" in net.config["freeze"] and getattr(net, "dino_checkpoint", None) is None:
+        raise ValueError(
+            "no DINOv2 weights were given, and dino would stay random, since it is frozen. Give their path as "
+            "dino_checkpoint, or 'timm' to download them."
+        )
+    if checkpoint is None and net.base_checkpoint is not None:
         return
     frozen = ", ".join(net.config["freeze"])
     if checkpoint is None and frozen:

@@ -6,16 +6,13 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from .catalog import SAM2_CATALOG
+from .checks import check_tensors, check_variant
 from .download import download_sam2_checkpoint, sha256_of_file
-from .errors import CheckpointMismatchError
-from .reading import enumerate_some, guess_variant, read_checkpoint
+from .reading import guess_variant, read_checkpoint
 from .sam2_net import SAM2Net
 
 __all__ = ["SAM2LoadReport", "load_sam2_checkpoint"]
@@ -108,8 +105,9 @@ def load_sam2_checkpoint(
     head: dict[str, tuple[int, ...]] = {}
     if init_head is not None:
         head = {_MASK_TOKENS: (4, 256), **_HEAD_WEIGHTS, **_HEAD_BIASES}
-    _check_variant(tensors, own, path)
-    _check_tensors(tensors, {name: tuple(own[name].shape) for name in used} | head, path)
+    check_variant(tensors, own, path)
+    expected = {name: tuple(own[name].shape) for name in used} | head
+    check_tensors(tensors, expected, path, "SAM 2", "Load an official SAM 2 or SAM 2.1 file.")
 
     net.load_state_dict({name: tensors[name] for name in used}, strict=False)
     if init_head is not None:
@@ -138,32 +136,3 @@ def _resolve(checkpoint: str | os.PathLike[str], directory: str | os.PathLike[st
             f"Pass the path of a SAM 2 checkpoint, or one of the names {', '.join(SAM2_CATALOG)}."
         )
     return path
-
-
-def _check_variant(tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], path: Path) -> None:
-    of_file, of_net = guess_variant(tensors), guess_variant(own)
-    if of_file and of_net and of_file != of_net:
-        raise CheckpointMismatchError(
-            f"{path} is of SAM 2's variant {of_file}, the net is {of_net}. "
-            f"Build the net with variant='{of_file}', or load a file of variant {of_net}."
-        )
-
-
-def _check_tensors(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    missing = [name for name in expected if name not in tensors]
-    if missing:
-        raise CheckpointMismatchError(
-            f"{path} lacks {len(missing)} of the {len(expected)} tensors that the net takes from SAM 2: "
-            f"{enumerate_some(missing)}. Load an official SAM 2 or SAM 2.1 file."
-        )
-    # a quantized file has the right shapes, and numbers that mean something else
-    wrong = [
-        f"{name} is {tuple(tensors[name].shape)} {tensors[name].dtype}, expected {shape} of floating point"
-        for name, shape in expected.items()
-        if tuple(tensors[name].shape) != shape or not tensors[name].is_floating_point()
-    ]
-    if wrong:
-        raise CheckpointMismatchError(
-            f"{path} does not fit the net in {len(wrong)} tensors: {enumerate_some(wrong)}. "
-            f"Load an official SAM 2 or SAM 2.1 file."
-        )

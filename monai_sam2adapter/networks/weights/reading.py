@@ -59,7 +59,8 @@ def enumerate_some(items: list[str]) -> str:
 def _load(path: Path) -> Any:
     _check_format(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, so that a large file is not held in memory beside the net that its tensors are copied into.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         found = ", ".join(sorted(set(re.findall(r"GLOBAL (\S+)", str(error))))) or "objects of Python"
         raise UnsafeCheckpointError(

@@ -15,6 +15,8 @@ class SAM2Net(Protocol):
     """
     A ``torch.nn.Module`` that knows which of its weights are SAM 2's and which were added to it.
 
+    What is neither, such as a second pretrained encoder, is part of the base that an adapter file belongs to.
+
     A net may also have ``init_head(token, weights, biases)``, which starts its class tokens and hyper-networks from
     SAM 2's mask token ``(256,)`` and the three layers of its hyper-network.
     """
@@ -32,7 +34,7 @@ class SAM2Net(Protocol):
         ...
 
     def added_state_names(self) -> set[str]:
-        """State-dict names, parameters and buffers, of everything that is not SAM 2's."""
+        """State-dict names, parameters and buffers, of everything that no pretrained network has."""
         ...
 
     def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
