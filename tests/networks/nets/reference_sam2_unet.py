@@ -6,7 +6,6 @@ sam2's own Hiera. Names are those of the authors' files. Slow where that is plai
 
 from __future__ import annotations
 
-import timm
 import torch
 import torch.nn.functional as F
 from sam2.modeling.backbones.hieradet import Hiera
@@ -119,6 +118,8 @@ class ReferenceSAM2UNet(nn.Module):
 
 class ReferenceSAM2UNeXT(nn.Module):
     def __init__(self, variant="large", dino_variant="large", dino_size=448):
+        import timm  # SAM2-UNet does without
+
         super().__init__()
         self.sam = prompted_hiera(variant)
         self.dino = timm.create_model(

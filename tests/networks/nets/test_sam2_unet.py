@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from monai.losses import DeepSupervisionLoss
+from reference_sam2_unet import ReferenceSAM2UNet
 from torch import nn
 
 from monai_sam2adapter.losses import StructureLoss
@@ -94,9 +95,6 @@ class TestShapes:
 class TestReference:
     @pytest.mark.parametrize("shape", [(1, 3, 352, 352), (2, 3, 64, 96)], ids=str)
     def test_outputs_equal_the_plain_writing(self, shape, randomize, relative_error, tmp_path):
-        pytest.importorskip("timm", reason="the file of the plain writing needs timm, which the extra 'unext' brings")
-        from reference_sam2_unet import ReferenceSAM2UNet
-
         reference = randomize(ReferenceSAM2UNet("tiny")).eval()
         torch.save(reference.state_dict(), tmp_path / "theirs.pth")
         net = build()
@@ -187,6 +185,11 @@ class TestState:
         load_adapter(other, tmp_path / "a.safetensors")
         x = torch.rand(1, 2, 64, 64)
         assert torch.equal(other(x), net(x))
+
+    def test_a_traced_net_serves_other_sizes(self, net, relative_error):
+        traced = torch.jit.trace(copy.deepcopy(net).requires_grad_(False), torch.rand(1, 2, 100, 75))
+        x = torch.rand(1, 2, 64, 130)
+        assert relative_error(traced(x), net(x)) < 1e-5
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
     def test_autocast_and_modules_of_a_dtype_are_finite(self, net, dtype):

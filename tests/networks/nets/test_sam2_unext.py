@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from monai.losses import DeepSupervisionLoss
+from reference_sam2_unet import ReferenceSAM2UNeXT
 
 from monai_sam2adapter.losses import StructureLoss
 from monai_sam2adapter.networks.nets import SAM2UNeXT, dinov2
@@ -92,8 +93,6 @@ class TestShapes:
 
 @pytest.mark.parametrize("shape", [(1, 3, 128, 192), (2, 3, 64, 64)], ids=str)
 def test_output_equals_the_plain_writing(shape, randomize, relative_error, tmp_path):
-    from reference_sam2_unet import ReferenceSAM2UNeXT
-
     reference = randomize(ReferenceSAM2UNeXT("tiny", "small", 70)).eval()
     torch.save(reference.state_dict(), tmp_path / "theirs.pth")
     net = build(dino_size=70).eval()

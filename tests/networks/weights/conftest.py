@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import http.server
 import json
 import re
@@ -80,6 +81,13 @@ def tiny_checkpoint(
 def _random_tensors(shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.empty(shapes[name]).uniform_(-0.1, 0.1, generator=generator) for name in sorted(shapes)}
+
+
+@pytest.fixture
+def on_meta(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """Large nets get shapes and no memory. Hiera and timm read numbers from linspace when they are built."""
+    monkeypatch.setattr(torch, "linspace", functools.partial(torch.linspace, device="cpu"))
+    return torch.device("meta")
 
 
 class FileServer(http.server.ThreadingHTTPServer):

@@ -30,8 +30,8 @@ def save(tensors, path):
 
 
 @pytest.mark.parametrize(("variant", "channels"), [("small", 384), ("base", 768), ("large", 1024)])
-def test_variants(variant, channels):
-    with torch.device("meta"):
+def test_variants(variant, channels, on_meta):
+    with on_meta:
         model = build_dinov2(variant, 70)
         (features,) = model(torch.rand(2, 3, 70, 70))
     assert features.shape == (2, channels, 5, 5)
@@ -75,8 +75,8 @@ class TestRefusals:
             load_dinov2_checkpoint(net, save(tensors | change, tmp_path / "a.pth"))
         assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
-    def test_other_variant(self, tensors, tmp_path):
-        with torch.device("meta"):
+    def test_other_variant(self, tensors, tmp_path, on_meta):
+        with on_meta:
             net = build_dinov2("base", 70)
         with pytest.raises(CheckpointMismatchError, match=r"cls_token is \(1, 1, 384\) .*expected \(1, 1, 768\)"):
             load_dinov2_checkpoint(net, save(tensors, tmp_path / "a.pth"))
