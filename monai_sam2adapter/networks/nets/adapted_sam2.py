@@ -115,8 +115,8 @@ class AdaptedSAM2(nn.Module):
             part: [p for module in modules for p in module.parameters() if id(p) not in added]
             for part, modules in self._pretrained_parts().items()
         }
-        for kind, module in self._added_modules():
-            groups.setdefault(self._kind_of(module) or kind, []).extend(module.parameters())
+        for _, module in self._added_modules():
+            groups.setdefault(str(self._kind_of(module)), []).extend(module.parameters())
         return groups
 
     def _load_freeze_and_adapt(
