@@ -117,7 +117,5 @@ class TestMethodOfAUser:
             PromptFreeSAM2("tiny", adapter="gain", adapter_config=AdapterConfig())
 
     def test_second_method_of_the_name_is_refused(self):
-        with pytest.raises(
-            ValueError, match=r"'gain' is taken; registered: \['adaptformer', .*'gain', 'hp'"
-        ):
+        with pytest.raises(ValueError, match=r"'gain' is taken; registered: \['adaptformer', .*'gain', 'hp'"):
             register_adapter("gain")
