@@ -46,7 +46,9 @@ def train_a_little(net):
     state = net.state_dict()
     for name in sorted(net.added_state_names() - {"input_channels"}):
         if state[name].is_floating_point():
-            state[name].copy_(torch.rand(state[name].shape, generator=generator) * 0.5 + 0.1)
+            # of both signs, or adapters in front of the blocks would double the features in each until they are NaN
+            low, high = (0.1, 0.6) if name.endswith("running_var") else (-0.1, 0.1)
+            state[name].copy_(low + (high - low) * torch.rand(state[name].shape, generator=generator))
         else:
             state[name].fill_(17)
     return net
