@@ -17,9 +17,11 @@ __all__ = ["run_demo"]
 # SAM 2's weights are a download that needs the user, so the demo trains a small network from scratch, on small images.
 # Fixed positions learn sooner from scratch than PEG, which starts at zero.
 # The phantoms' hearts are turned by little and never mirrored, and learning more takes longer than a demo should.
+# More patients teach more than the same ones again.
+_NUM_TRAIN = 40
 _TRAINING = {
     "learning_rate": 0.001,
-    "epochs": 28,
+    "epochs": 11,
     "val_interval": 2,
     "num_workers": 0,
     "train#preprocessing#transforms#1#rotate_range": 0.3,
@@ -47,7 +49,7 @@ def run_demo(bundle_root: str | os.PathLike[str], output_dir: str | os.PathLike[
             f"no bundle in {bundle}: run the demo in a checkout of the project, or name the bundle by --bundle_root."
         )
     dataset, models, evaluation, prediction = (output / name for name in ("acdc", "models", "eval", "prediction"))
-    write_acdc_phantom(dataset)
+    write_acdc_phantom(dataset, num_train=_NUM_TRAIN)
     common = {"logging_file": configs / "logging.conf", "bundle_root": bundle, "dataset_dir": dataset, **_NETWORK}
     trained = {"checkpoint_file": models / "model.pt"}
 
