@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import torch
 from monai.data import CacheDataset
-from monai.transforms import Lambdad, RandGaussianNoised, Transform
+from monai.transforms import Compose, Lambdad, RandGaussianNoised, Transform
 from torch.utils.data import Subset
 
 from monai_sam2adapter.data import SeededCacheDataset, SeededIndex
@@ -30,6 +30,15 @@ def test_it_caches_and_subsets_as_monai_does() -> None:
     assert count.count == 3
     assert isinstance(dataset[1:], Subset)
     assert [item["image"].mean() for item in dataset[1:]] == [2, 3]
+
+
+def test_transforms_inside_a_compose_are_cached_too() -> None:
+    count = CountCalls()
+    transform = Compose([Compose([count]), RandGaussianNoised("image", prob=1.0)])
+    dataset = SeededCacheDataset([{"image": torch.zeros(1, 2, 2)}], transform, progress=False)
+    assert count.count == 1
+    assert not torch.equal(dataset[0]["image"], dataset[0]["image"])
+    assert count.count == 1
 
 
 def test_the_seed_decides_and_the_cached_item_stays() -> None:
