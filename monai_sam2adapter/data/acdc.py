@@ -11,7 +11,7 @@ from pathlib import Path
 
 from monai.utils import look_up_option
 
-from .split import SPLIT_PARTS, packaged_split_file, read_split
+from .split import SPLIT_PARTS, read_split
 
 __all__ = ["ACDC_CLASS_NAMES", "acdc_datalist", "acdc_layout_problems", "find_acdc_patients"]
 
@@ -46,9 +46,9 @@ def acdc_datalist(
     Args:
         dataset_dir: root of the archive (with ``training`` in it), or the folder of the patients itself.
         split: ``train``, ``val`` or ``test``.
-        fold: which fold of the split file. Defaults to 0; the one in the package has no other.
+        fold: which fold of the split file. Defaults to 0; the default split has no other.
         split_file: an own split, a JSON file as ``read_split`` takes it. Defaults to the one in the package, which
-            takes 14, 2 and 4 of the 20 patients of each pathology.
+            takes 14, 2 and 4 of the 20 patients of each pathology; ``acdc_5folds`` has five folds like it.
 
     Returns:
         one dictionary a frame, sorted by case, all with the keys ``image`` and ``label`` (paths), ``case``
@@ -61,7 +61,7 @@ def acdc_datalist(
             frame lacks its mask or a mask its frame, or a file is there both packed (.nii.gz) and not (.nii).
     """
     part = look_up_option(split, SPLIT_PARTS)
-    file = packaged_split_file("acdc") if split_file is None else Path(split_file)
+    file = "acdc" if split_file is None else split_file
     wanted = set(read_split(file, fold)[part])
     patients = find_acdc_patients(dataset_dir)
     chosen = {patient: frames for patient, frames in patients.items() if patient in wanted}

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from .cardiac_phantom import CardiacPhantom
 from .phantom_folder import write_phantom_folder
-from .split import SPLIT_PARTS, packaged_split_file, read_split
+from .split import SPLIT_PARTS, read_split
 
 __all__ = ["write_acdc_phantom"]
 
@@ -66,7 +66,7 @@ def write_acdc_phantom(
 
 def _choose_patients(numbers: dict[str, int]) -> list[str]:
     """Patients of each part of the split in the package, one from each pathology in turn."""
-    split = read_split(packaged_split_file("acdc"))
+    split = read_split("acdc")
     chosen = []
     for part in SPLIT_PARTS:
         if not 0 <= numbers[part] <= len(split[part]):

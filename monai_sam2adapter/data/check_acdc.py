@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from .acdc import ACDC_CLASS_NAMES, acdc_layout_problems, find_acdc_patients
 from .check import DatasetReport, check_image_and_label
-from .split import name_parts, packaged_split_file, read_folds
+from .split import name_parts, read_folds
 
 __all__ = ["check_acdc"]
 
@@ -32,7 +32,7 @@ def check_acdc(
         FileNotFoundError: when the folder or the split file does not exist.
         ValueError: when there is no patient in the folder, or the split file is none.
     """
-    parts = name_parts(read_folds(packaged_split_file("acdc") if split_file is None else split_file))
+    parts = name_parts(read_folds("acdc" if split_file is None else split_file))
     patients = find_acdc_patients(dataset_dir)
     report = DatasetReport("ACDC", str(dataset_dir), ACDC_CLASS_NAMES)
     for part in parts:

@@ -8,7 +8,7 @@ import os
 from .check import DatasetReport
 from .check_images import check_images_and_masks
 from .isbi2012 import ISBI2012_CLASS_NAMES, find_isbi2012_slices
-from .split import name_parts, packaged_split_file, read_folds
+from .split import name_parts, read_folds
 
 __all__ = ["check_isbi2012"]
 
@@ -31,7 +31,7 @@ def check_isbi2012(
         FileNotFoundError: when the folder or the split file does not exist.
         ValueError: when the folder is of another layout or holds no picture, or the split file is none.
     """
-    parts = name_parts(read_folds(packaged_split_file("isbi2012") if split_file is None else split_file))
+    parts = name_parts(read_folds("isbi2012" if split_file is None else split_file))
     slices, problems = find_isbi2012_slices(dataset_dir)
     report = DatasetReport(
         "ISBI 2012", str(dataset_dir), ISBI2012_CLASS_NAMES, image_word="slice", voxel_word="pixel", problems=problems

@@ -13,7 +13,7 @@ from monai.utils import ensure_tuple
 from tqdm import tqdm
 
 from .check import DatasetReport, check_image_and_label
-from .split import SPLIT_PARTS, name_parts, packaged_split_file, read_folds
+from .split import SPLIT_PARTS, name_parts, read_folds
 from .synapse import find_synapse_cases, synapse_layout_problems, synapse_numbering_problems
 from .synapse_labels import synapse_class_names, synapse_label_map
 from .transunet_reader import TransUNetArrayReader
@@ -44,7 +44,7 @@ def check_synapse(
         ImportError: when there are .h5 files and h5py is not installed.
         ValueError: when there is no case in the folder, or the split file is none.
     """
-    folds = read_folds(packaged_split_file("synapse") if split_file is None else split_file)
+    folds = read_folds("synapse" if split_file is None else split_file)
     parts = name_parts(folds)
     cases = find_synapse_cases(dataset_dir)
     reader = TransUNetArrayReader()

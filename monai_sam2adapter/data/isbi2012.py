@@ -11,7 +11,7 @@ from pathlib import Path
 from monai.utils import look_up_option
 
 from .image_pairs import count_pages, pair_images
-from .split import SPLIT_PARTS, packaged_split_file, read_split
+from .split import SPLIT_PARTS, read_split
 
 __all__ = ["ISBI2012_CLASS_NAMES", "find_isbi2012_slices", "isbi2012_datalist"]
 
@@ -69,7 +69,7 @@ def isbi2012_datalist(
             holds no slice of the part, or images and labels do not match.
     """
     part = look_up_option(split, SPLIT_PARTS)
-    file = packaged_split_file("isbi2012") if split_file is None else Path(split_file)
+    file = "isbi2012" if split_file is None else split_file
     wanted = set(read_split(file, fold)[part])
     slices, problems = find_isbi2012_slices(dataset_dir)
     if problems:

@@ -25,6 +25,7 @@ _LAYOUT = "a folder 'images' and a folder 'masks' with files of the same names"
 # the archive's folder, and the archive as it unpacks
 _ROOTS = (".", "Kvasir-SEG")
 _LISTS = ("train.txt", "val.txt")
+_NUM_FOLDS = 5
 # of all images for testing, and of the others for validation: 120 and 88 of 1000
 _TEST_SHARE = 0.12
 _VAL_SHARE = 0.1
@@ -45,7 +46,7 @@ def kvasir_datalist(
     Args:
         dataset_dir: folder with ``images`` and ``masks``, or the one in which the archive was unpacked.
         split: ``train``, ``val`` or ``test``.
-        fold: which fold, of a split file with several. Defaults to 0.
+        fold: which fold, 0 to 4, or of the split file. Defaults to 0.
         split_file: an own split with the names of images without extension, a JSON file as ``read_split`` takes it.
             Defaults to the split of ``kvasir_folds``.
 
@@ -86,19 +87,20 @@ def kvasir_folds(
     dataset_dir: str | os.PathLike[str], names: Iterable[str], split_file: str | os.PathLike[str] | None = None
 ) -> list[dict[str, list[str]]]:
     """
-    The split of a folder of Kvasir-SEG.
+    The folds of a folder of Kvasir-SEG.
 
-    It is the first there is of
+    They are the first there are of
 
     - ``split_file``;
     - ``train.txt`` and ``val.txt`` in the folder, one name a line: the 880 and 120 images that the authors published
-      with ColonSegNet (Jha et al., IEEE Access 2021) and most papers take. The 120 are for testing;
-    - a split by the names alone: of the images, in the order of the SHA-256 of their names, the first 12 % (120 of
-      1000) are for testing. It is the same on every machine, and when some images are missing, nearly all others
-      stay in their part. It is not the authors' split.
+      with ColonSegNet (Jha et al., IEEE Access 2021) and most papers take. The 120 are for testing, in each of five
+      folds;
+    - five folds by the names alone: of the images, in the order of the SHA-256 of their names, the first 12 % (120 of
+      1000) are for testing in fold 0, the next 12 % in fold 1, and so on. They are the same on every machine, and when
+      some images are missing, nearly all others stay in their part. They are not the authors'.
 
-    Without ``split_file``, the first 10 % (88 of 880) of the others in that order are for validation, so that the
-    images for testing have no part in choosing an epoch.
+    Without ``split_file``, of the other images in that order the first 10 % (88 of 880) are for validation in fold 0,
+    the next in fold 1, and so on, so that the images for testing have no part in choosing an epoch.
 
     Args:
         dataset_dir: as in ``kvasir_datalist``.
@@ -106,7 +108,7 @@ def kvasir_folds(
         split_file: as in ``kvasir_datalist``.
 
     Returns:
-        one split a fold; one alone without ``split_file``.
+        one split a fold.
 
     Raises:
         FileNotFoundError: when the folder or the split file does not exist.
@@ -117,17 +119,15 @@ def kvasir_folds(
         return read_folds(split_file)
     root = _find_root(dataset_dir)
     lists = _read_lists(root)
-    if lists:
-        train, test = lists
-    else:
-        ordered = _shuffle(names)
-        if len(ordered) < 3:
-            raise ValueError(f"{root} has {len(ordered)} images, too few to split; give at least 3 or a split_file")
-        number = max(1, round(_TEST_SHARE * len(ordered)))
-        test, train = ordered[:number], ordered[number:]
-    train = _shuffle(train)
-    number = max(1, round(_VAL_SHARE * len(train)))
-    return [{"train": sorted(train[number:]), "val": sorted(train[:number]), "test": sorted(test)}]
+    ordered = _shuffle(names)
+    if not lists and len(ordered) < 3:
+        raise ValueError(f"{root} has {len(ordered)} images, too few to split; give at least 3 or a split_file")
+    folds = []
+    for fold in range(_NUM_FOLDS):
+        train, test = lists or _take_out(ordered, _TEST_SHARE, fold)
+        train, val = _take_out(_shuffle(train), _VAL_SHARE, fold)
+        folds.append({"train": sorted(train), "val": sorted(val), "test": sorted(test)})
+    return folds
 
 
 def kvasir_list_problems(dataset_dir: str | os.PathLike[str], names: Iterable[str]) -> list[str]:
@@ -219,6 +219,14 @@ def _without_extension(name: str) -> str:
 
 def _shorten(names: list[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _take_out(names: list[str], share: float, fold: int) -> list[list[str]]:
+    """The names without the share that belongs to the fold, and that share. At least one name; folds of few may meet."""
+    number = max(1, round(share * len(names)))
+    start = fold * number % len(names)
+    rotated = names[start:] + names[:start]
+    return [rotated[number:], rotated[:number]]
 
 
 def _shuffle(names: Iterable[str]) -> list[str]:

@@ -50,7 +50,7 @@ class VolumeSliceDataset(Dataset):
             again. Defaults to 1.
         num_workers: threads that fill the cache; all cores when None. Defaults to 1.
         progress: whether to show a progress bar while the volumes are read. Defaults to True.
-        slice_axis: axis of ``(C, H, W, D)`` along which to slice, not the first one. Defaults to -1, the last.
+        slice_axis: spatial axis that is cut into slices, -3 to 2. Defaults to -1, the last one.
         num_neighbors: slices on each side, k, that become channels of every array but the label: ``(2k + 1) * C``
             channels from the first slice before to the last one behind, the outermost slice of the volume standing in
             for those beyond it. The label is that of the middle slice. Defaults to 0.
@@ -80,15 +80,14 @@ class VolumeSliceDataset(Dataset):
     ) -> None:
         if not data:
             raise ValueError("got no volume; data must list at least one")
-        if slice_axis not in (1, 2, 3, -1, -2, -3):
-            raise ValueError(
-                f"slice_axis {slice_axis} is not a spatial axis of (C, H, W, D): take 1, 2, 3 or -1, -2, -3"
-            )
+        if not -3 <= slice_axis <= 2:
+            raise ValueError(f"slice_axis must be one of the three spatial axes, -3 to 2, got {slice_axis}")
         if num_neighbors < 0:
             raise ValueError(f"num_neighbors must be 0 or more slices on each side, got {num_neighbors}")
         _check_deterministic(volume_transform)
         super().__init__(data=data, transform=transform)
         self.slice_axis = slice_axis
+        self._axis = 1 + slice_axis % 3  # of (C, H, W, D)
         self.num_neighbors = num_neighbors
         self.foreground_only = foreground_only
         self.label_key = label_key
@@ -116,7 +115,7 @@ class VolumeSliceDataset(Dataset):
         item: dict[str, Any] = {"slice_index": k}
         for key, value in self._volumes[volume].items():
             if isinstance(value, torch.Tensor):
-                slices = value.movedim(self.slice_axis, 0)
+                slices = value.movedim(self._axis, 0)
                 # a copy, or a transform that works in place would change the cached volume
                 num_neighbors = 0 if key == self.label_key else self.num_neighbors
                 value = slices_with_neighbors(slices, k, k + 1, num_neighbors)[0].contiguous()
@@ -132,16 +131,16 @@ class VolumeSliceDataset(Dataset):
             raise ValueError(f"{what} has no array after volume_transform, only {sorted(item)}; load one")
         if any(len(shape) != 4 for shape in shapes.values()):
             raise ValueError(f"{what} has arrays of shape {shapes} after volume_transform; expected (C, H, W, D)")
-        counts = {shape[self.slice_axis] for shape in shapes.values()}
+        counts = {shape[self._axis] for shape in shapes.values()}
         if len(counts) > 1:
             raise ValueError(
-                f"the arrays of {what} differ along the axis {self.slice_axis}: {shapes}; is one of another volume?"
+                f"the arrays of {what} differ along the axis {self._axis}: {shapes}; is one of another volume?"
             )
         if not self.foreground_only:
             return list(range(counts.pop()))
         if self.label_key not in shapes:
             raise ValueError(f"{what} has no array {self.label_key!r} to find foreground in, only {sorted(shapes)}")
-        return [k for k, label in enumerate(item[self.label_key].unbind(self.slice_axis)) if label.any()]
+        return [k for k, label in enumerate(item[self.label_key].unbind(self._axis)) if label.any()]
 
     def _check_foreground(self) -> None:
         found = {volume for volume, _ in self._slices}

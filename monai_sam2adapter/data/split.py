@@ -18,6 +18,7 @@ SPLIT_PARTS = ("train", "val", "test")
 
 logger = logging.getLogger(__name__)
 
+_FOLDER = Path(__file__).parent / "splits"
 _BORROWED = {
     "train": "Split %s validates on the training cases: the best epoch is the one that fits them best.",
     "test": "Split %s validates on the test cases: choosing an epoch by them makes the test result too good.",
@@ -25,8 +26,8 @@ _BORROWED = {
 
 
 def packaged_split_file(name: str) -> Path:
-    """Path of the default split that comes with the package for the data set ``name``, such as ``acdc``."""
-    return Path(__file__).parent / "splits" / f"{name}.json"
+    """Path of a split that comes with the package: ``acdc``, ``synapse_transunet`` and others."""
+    return _FOLDER / f"{name}.json"
 
 
 def read_folds(path: str | os.PathLike[str]) -> list[dict[str, list[str]]]:
@@ -39,7 +40,7 @@ def read_folds(path: str | os.PathLike[str]) -> list[dict[str, list[str]]]:
     published protocols that have no validation part; a warning says what it means.
 
     Args:
-        path: the file.
+        path: the file, or the name of one that comes with the package, such as ``synapse_transunet``.
 
     Returns:
         for each fold, the names of each part, in the order of the file. One split is one fold.
@@ -48,9 +49,10 @@ def read_folds(path: str | os.PathLike[str]) -> list[dict[str, list[str]]]:
         FileNotFoundError: when there is no such file.
         ValueError: when it is not of this form, or when a name is twice in a fold.
     """
-    file = Path(path).expanduser()
+    packaged = sorted(file.stem for file in _FOLDER.glob("*.json"))
+    file = packaged_split_file(str(path)) if str(path) in packaged else Path(path).expanduser()
     if not file.is_file():
-        raise FileNotFoundError(f"no split file {file}")
+        raise FileNotFoundError(f"no split file {file}; give its path, or one of the package's: {', '.join(packaged)}")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -66,7 +68,7 @@ def read_split(path: str | os.PathLike[str], fold: int = 0) -> dict[str, list[st
     Read one split from a JSON file, as ``read_folds`` takes it.
 
     Args:
-        path: the file.
+        path: the file, or the name of one that comes with the package.
         fold: which of its folds, from 0 on. Defaults to 0, the only one of a file that holds one split.
 
     Returns:

@@ -12,7 +12,7 @@ from typing import Any
 
 from monai.utils import look_up_option
 
-from .split import SPLIT_PARTS, packaged_split_file, read_split
+from .split import SPLIT_PARTS, read_split
 from .synapse_labels import synapse_class_names
 from .transunet_reader import TransUNetArrayReader
 
@@ -79,7 +79,7 @@ def synapse_datalist(
     """
     part = look_up_option(split, SPLIT_PARTS)
     synapse_class_names(num_classes)  # an error for a coding that there is not
-    file = packaged_split_file("synapse") if split_file is None else Path(split_file)
+    file = "synapse" if split_file is None else split_file
     wanted = set(read_split(file, fold)[part])
     cases = find_synapse_cases(dataset_dir)
     chosen = {name: case for name, case in cases.items() if name in wanted}

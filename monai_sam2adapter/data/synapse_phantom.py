@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from .abdominal_phantom import AbdominalPhantom
 from .phantom_folder import write_phantom_folder
-from .split import SPLIT_PARTS, packaged_split_file, read_split
+from .split import SPLIT_PARTS, read_split
 
 __all__ = ["write_synapse_phantom"]
 
@@ -60,7 +60,7 @@ def write_synapse_phantom(
 
 
 def _choose_cases(numbers: dict[str, int]) -> list[str]:
-    split = read_split(packaged_split_file("synapse"))
+    split = read_split("synapse")
     for part in SPLIT_PARTS:
         if not 0 <= numbers[part] <= len(split[part]):
             raise ValueError(f"num_{part} is {numbers[part]}, expected 0 to {len(split[part])}, the size of that part")

@@ -41,22 +41,23 @@ INFERENCE_KEYS = {
     *("save_probabilities", "save_uncertainty", "skip_existing"),
 }
 # what a data set may have of its own; all else is the same in every bundle
-_INFERER = tuple(f"#{key}" for key in ("_target_", "batch_size", "num_neighbors"))
+_INFERER = tuple(f"#{key}" for key in ("_target_", "batch_size", "slice_axis", "num_neighbors"))
 DIFFERENT = {
     "train": (
-        *("imports", "dataset_dir", "image_size", "crop_size", "num_neighbors", "foreground_only", "class_names"),
-        *("num_classes", "label_map", "network_def#in_channels", "load_volume", "load_image"),
+        *("imports", "dataset_dir", "image_size", "crop_size", "slice_axis", "num_neighbors", "foreground_only"),
+        *("class_names", "num_classes", "label_map", "network_def#in_channels", "load_volume", "load_image"),
         *("train#preprocessing#transforms", "validate#preprocessing", "validate#dataset#data", "validate#key_metric"),
         *(f"train#dataset#{key}" for key in ("_target_", "data", "volume_transform", "num_neighbors")),
-        *(f"train#dataset#{key}" for key in ("foreground_only", "num_workers")),
+        *(f"train#dataset#{key}" for key in ("slice_axis", "foreground_only", "num_workers")),
+        "validate#handlers#2#slice_axis",
         *(f"validate#inferer{key}" for key in _INFERER),
     ),
     "evaluate": (
         *("validate#dataset#data", "validate#key_metric", "validate#additional_metrics"),
-        *(f"validate#handlers#0#{key}" for key in ("metrics", "title")),
+        *(f"validate#handlers#0#{key}" for key in ("metrics", "slice_axis", "title")),
     ),
     "inference": (
-        *("image_size", "output_format", "num_neighbors", "num_classes", "class_names", "cases"),
+        *("image_size", "output_format", "slice_axis", "num_neighbors", "num_classes", "class_names", "cases"),
         *("network_def#in_channels", "preprocessing#transforms"),
         *(f"inferer#inferer{key}" for key in _INFERER),
     ),

@@ -140,7 +140,8 @@ def test_some_gray_pixels_of_a_jpeg_mask_are_no_problem(kvasir_dir: Path) -> Non
 def test_good_data_are_counted_and_printed_in_pixels(kvasir_phantom_dir: Path) -> None:
     report = check_kvasir(kvasir_phantom_dir, progress=False)
     assert report.problems == []
-    assert report.counts == {"train": {"images": 4}, "val": {"images": 1}, "test": {"images": 1}}
+    sizes = {"train": 4, "val": 1, "test": 1}
+    assert report.counts == {f"fold {k} {part}": {"images": n} for k in range(5) for part, n in sizes.items()}
     masks = [np.asarray(Image.open(path))[..., 0] for path in sorted((kvasir_phantom_dir / "masks").iterdir())]
     white = sum(int((mask > 127).sum()) for mask in masks)
     np.testing.assert_array_equal(report.voxels, [sum(mask.size for mask in masks) - white, white])

@@ -54,12 +54,12 @@ def test_monai_loads_colors_and_polyps_as_class_1(kvasir_phantom_dir: Path) -> N
 
 def test_1000_images_split_into_792_88_and_120(kvasir_phantom_dir: Path) -> None:
     names = [f"image{k}" for k in range(1000)]
-    (split,) = kvasir_folds(kvasir_phantom_dir, names)
+    split, *others = kvasir_folds(kvasir_phantom_dir, names)
     assert [len(split[part]) for part in PARTS] == [792, 88, 120]
     assert sorted(chain(*split.values())) == sorted(names)
     # in whatever order they come; and of 900 of them, few change their part
-    assert kvasir_folds(kvasir_phantom_dir, names[::-1]) == [split]
-    (less,) = kvasir_folds(kvasir_phantom_dir, names[:900])
+    assert kvasir_folds(kvasir_phantom_dir, names[::-1]) == [split, *others]
+    less = kvasir_folds(kvasir_phantom_dir, names[:900])[0]
     moved = sum(len(set(less[part]) - set(split[part])) for part in PARTS)
     assert moved < 20
     # the smallest and the largest SHA-256 of these names, found with another program
@@ -90,6 +90,20 @@ def test_broken_lists_are_errors(kvasir_dir: Path) -> None:
         kvasir_datalist(kvasir_dir, "train")
 
 
+def test_folds_test_and_validate_on_other_images(kvasir_phantom_dir: Path, tmp_path: Path) -> None:
+    names = [f"image{k}" for k in range(1000)]
+    folds = kvasir_folds(kvasir_phantom_dir, names)
+    assert all(sorted(chain(*fold.values())) == sorted(names) for fold in folds)
+    assert len({name for fold in folds for name in fold["test"]}) == 5 * 120
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "train.txt").write_text("\n".join(names[:880]))
+    (tmp_path / "val.txt").write_text("\n".join(names[880:]))
+    folds = kvasir_folds(tmp_path, names)
+    assert all(fold["test"] == sorted(names[880:]) for fold in folds)
+    assert len({name for fold in folds for name in fold["val"]}) == 5 * 88
+
+
 def test_an_own_split_and_its_folds_are_followed(kvasir_phantom_dir: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.json"
     own.write_text(
@@ -101,8 +115,8 @@ def test_an_own_split_and_its_folds_are_followed(kvasir_phantom_dir: Path, tmp_p
         kvasir_datalist(kvasir_phantom_dir, "train", 0, own)
     with pytest.raises(ValueError, match=r"there is no fold 2: split file .*own\.json has 2 folds"):
         kvasir_datalist(kvasir_phantom_dir, "train", 2, own)
-    with pytest.raises(ValueError, match=r"there is no fold 1: the split of .* has 1 fold, number 0"):
-        kvasir_datalist(kvasir_phantom_dir, "train", 1)
+    with pytest.raises(ValueError, match=r"there is no fold 5: the split of .* has 5 folds, 0 to 4"):
+        kvasir_datalist(kvasir_phantom_dir, "train", 5)
 
 
 def test_the_folder_of_the_unpacked_archive_is_found(kvasir_phantom_dir: Path, tmp_path: Path) -> None:

@@ -19,6 +19,17 @@ def test_acdc_split_takes_14_2_and_4_of_each_block_of_20() -> None:
         assert split[part] == expected
 
 
+def test_five_folds_of_acdc_test_every_patient_once_and_begin_with_the_default() -> None:
+    folds = read_folds("acdc_5folds")
+    assert {part: sorted(names) for part, names in folds[0].items()} == read_split("acdc")
+    assert sorted(name for fold in folds for name in fold["test"]) == [f"patient{k:03d}" for k in range(1, 101)]
+    for fold in folds:
+        assert len(set().union(*fold.values())) == 100
+        for part, number in {"train": 14, "val": 2, "test": 4}.items():
+            blocks = [(int(name[-3:]) - 1) // 20 for name in fold[part]]
+            assert [blocks.count(block) for block in range(5)] == [number] * 5
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -90,7 +101,7 @@ def test_folds_of_isbi_test_every_slice_once() -> None:
 
 
 def test_a_missing_split_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no split file .*own\.json"):
+    with pytest.raises(FileNotFoundError, match=r"no split file .*own\.json; give its path, or .*: acdc, acdc_5folds,"):
         read_split(tmp_path / "own.json")
 
 
