@@ -14,14 +14,14 @@ from .data import write_acdc_phantom
 
 __all__ = ["run_demo"]
 
-# SAM 2's weights are a download that needs the user, so the demo adapts a trunk of random weights, on small images. LW-Adapters
-# learn these phantoms on it sooner than the whole network learns them from scratch.
+# SAM 2's weights are a download that needs the user, so the demo adapts a trunk of random weights, on small images.
+# LW-Adapters learn these phantoms on it sooner than the whole network learns them from scratch.
 # The phantoms' hearts are turned by little and never mirrored, and learning more takes longer than a demo should.
 _NUM_TRAIN = 40
 _TRAINING = {
     "sam2_checkpoint": "random",
     "learning_rate": 0.001,
-    "epochs": 7,
+    "epochs": 6,
     "num_workers": 0,
     "train#preprocessing#transforms#1#rotate_range": 0.3,
     "train#preprocessing#transforms#2#prob": 0.0,
