@@ -4,10 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+
+
+@pytest.fixture(scope="session")
+def checkpoint_keys() -> Path:
+    """JSON files with the names and shapes of the tensors in official and peers' checkpoints."""
+    return Path(__file__).parent / "checkpoint_keys"
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ def prepare_base_weights(net: SAM2Net, checkpoint: str | os.PathLike[str] | None
     """
     Give a network the weights that a training run starts from, or stop the run when it has none.
 
-    Adapters on frozen random weights learn next to nothing, so that has to be asked for by the word "random".
+    Adapters on frozen random weights miss all that SAM 2 has learned, so that has to be asked for by the word "random".
 
     Args:
         net: network to train, changed in place.

@@ -257,8 +257,8 @@ class TestFreeze:
 
 class TestCounts:
     @pytest.mark.parametrize("variant", SAM2_VARIANTS)
-    def test_frozen_part_is_that_of_the_official_file(self, variant, shared_data):
-        shapes = json.loads((shared_data / "sam2_checkpoint_keys" / f"sam2.1_hiera_{variant}.json").read_text())
+    def test_frozen_part_is_that_of_the_official_file(self, variant, checkpoint_keys):
+        shapes = json.loads((checkpoint_keys / f"sam2.1_hiera_{variant}.json").read_text())
         decoder = tuple(
             f"sam_mask_decoder.{name}" for name in ("transformer", "output_upscaling", "conv_s0", "conv_s1")
         )

@@ -29,11 +29,11 @@ def removed_afterwards(tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def official_tensors(shared_data: Path) -> Callable[[str], dict[str, torch.Tensor]]:
+def official_tensors(checkpoint_keys: Path) -> Callable[[str], dict[str, torch.Tensor]]:
     """``official_tensors(variant)``: random tensors by the names and shapes of the official SAM 2.1 file."""
 
     def make(variant: str) -> dict[str, torch.Tensor]:
-        shapes = json.loads((shared_data / "sam2_checkpoint_keys" / f"sam2.1_hiera_{variant}.json").read_text())
+        shapes = json.loads((checkpoint_keys / f"sam2.1_hiera_{variant}.json").read_text())
         return _random_tensors(shapes, seed=0)
 
     return make

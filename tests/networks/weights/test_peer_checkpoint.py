@@ -63,10 +63,10 @@ class TestReleasedNames:
         [(SAM2UNet, "sam2_unet_hiera_large", 12), (SAM2UNeXT, "sam2_unext", 0)],
         ids=["SAM2-UNet", "SAM2-UNeXT"],
     )
-    def test_every_tensor_arrives(self, net_class, names, unused, shared_data, tmp_path, on_meta):
+    def test_every_tensor_arrives(self, net_class, names, unused, checkpoint_keys, tmp_path, on_meta):
         if net_class is SAM2UNeXT:
             pytest.importorskip("timm", reason="timm is missing; install the extra 'unext'")
-        shapes = json.loads((shared_data / "peer_checkpoint_keys" / f"{names}.json").read_text())
+        shapes = json.loads((checkpoint_keys / f"{names}.json").read_text())
         values = {name: float(index) for index, name in enumerate(shapes, start=1)}
         tensors = {name: torch.tensor(values[name]).expand(shape) for name, shape in shapes.items()}
         torch.save(tensors, tmp_path / f"{names}.pth")
