@@ -69,7 +69,10 @@ def _run_bundle(run_id: str, config_file: str, options: dict[str, object]) -> No
     # MONAI warns of untrusted configs at each start; these are our own.
     done = subprocess.run([sys.executable, "-W", "ignore::UserWarning", *command], check=False)
     if done.returncode:
-        raise RuntimeError(f"the command above failed with exit code {done.returncode}; the reason stands above MONAI's last "Failed to" lines.")
+        raise RuntimeError(
+            f"the command above failed with exit code {done.returncode}; the reason stands above MONAI's last lines, "
+            "which begin with 'Failed to'."
+        )
 
 
 def _print_results(models: Path, evaluation: Path, prediction: Path) -> None:

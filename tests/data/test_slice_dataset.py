@@ -298,7 +298,13 @@ def constant(**arrays: Any) -> Transform:
             "all labels of the 2 volumes are 0",
             id="no-foreground",
         ),
-        pytest.param([{}], constant(), {"slice_axis": 3}, "slice_axis must be one of the three spatial axes, -3 to 2, got 3", id="no-axis"),
+        pytest.param(
+            [{}],
+            constant(),
+            {"slice_axis": 3},
+            "slice_axis must be one of the three spatial axes, -3 to 2, got 3",
+            id="no-axis",
+        ),
         pytest.param(
             [{}], [RandFlipd("a")], {}, "must be deterministic.*holds RandFlipd; move them to transform", id="random"
         ),
