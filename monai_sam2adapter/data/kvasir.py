@@ -222,7 +222,7 @@ def _shorten(names: list[str], limit: int = 5) -> str:
 
 
 def _take_out(names: list[str], share: float, fold: int) -> list[list[str]]:
-    """The names without the share that belongs to the fold, and that share. At least one name; folds of few may meet."""
+    """The names without the fold's share, and that share: at least one name. Folds of few images may meet."""
     number = max(1, round(share * len(names)))
     start = fold * number % len(names)
     rotated = names[start:] + names[:start]
