@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 
 __all__ = ["add_parser"]
 
@@ -12,6 +13,7 @@ _CHECKS = {
     "acdc": "check_acdc",
     "isbi2012": "check_isbi2012",
     "kvasir": "check_kvasir",
+    "pairs": "check_pairs",
     "synapse": "check_synapse",
 }
 
@@ -20,15 +22,29 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Describe the command to the parser of the command line."""
     text = "check a data set: print what it holds and every problem; exit code 1 if there is any"
     parser = commands.add_parser("check", help=text, description=text)
-    parser.add_argument("data_set", choices=sorted(_CHECKS), help="which data set it is")
-    parser.add_argument("dataset_dir", help="its folder, in the layout of the official archive")
-    parser.add_argument("--split_file", help="own split or folds, a JSON file; the default of the data set if left out")
-    parser.set_defaults(run=_run)
+    data_sets = parser.add_subparsers(dest="data_set", metavar="DATA_SET", title="data sets", required=True)
+    for name, function in _CHECKS.items():
+        parser = data_sets.add_parser(name, help=f"check {name}", description=text)
+        parser.add_argument("dataset_dir", help="its folder, in the layout of the official archive")
+        parser.add_argument(
+            "--split_file", help="own split or folds, a JSON file; the default of the data set if left out"
+        )
+        parser.set_defaults(run=_run, function=function, options=_add_options(parser, name))
+
+
+def _add_options(parser: argparse.ArgumentParser, name: str) -> list[str]:
+    """Add what one data set takes beside the others' options, and give the names."""
+    if name != "pairs":
+        return []
+    parser.add_argument("--task", default="dichotomous", help="whose layout it has (%(default)s)")
+    parser.add_argument("--folders", type=json.loads, help='another layout: \'{"train": ["images", "masks"]}\'')
+    return ["task", "folders"]
 
 
 def _run(args: argparse.Namespace) -> int:
     from .. import data
 
-    report = getattr(data, _CHECKS[args.data_set])(args.dataset_dir, args.split_file)
+    options = {option: getattr(args, option) for option in args.options}
+    report = getattr(data, args.function)(args.dataset_dir, args.split_file, **options)
     print(data.format_report(report))
     return 1 if report.problems else 0

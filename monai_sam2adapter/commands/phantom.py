@@ -19,6 +19,14 @@ _PHANTOMS = {
     ),
     "isbi2012": ("write_isbi2012_phantom", [("slices", 12, "slices, 5 to 30")]),
     "kvasir": ("write_kvasir_phantom", [("images", 60, "images, 3 to 1000")]),
+    "pairs": (
+        "write_pair_phantom",
+        [
+            ("train", 40, "images to train on"),
+            ("val", 8, "images to validate on, where the task has a set for it"),
+            ("test", 8, "images in each test set"),
+        ],
+    ),
     "synapse": (
         "write_synapse_phantom",
         [
@@ -42,13 +50,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         parser.add_argument("--seed", type=int, default=0, help="seed of the random numbers (%(default)s)")
         for option, default, help_text in options:
             parser.add_argument(f"--{option}", type=int, default=default, help=f"{help_text} (%(default)s)")
+        if name == "pairs":
+            parser.add_argument("--task", default="dichotomous", help="whose layout to write (%(default)s)")
         parser.set_defaults(run=_run, function=function, numbers=[option for option, _, _ in options])
 
 
 def _run(args: argparse.Namespace) -> int:
     from .. import data
 
-    numbers = {f"num_{option}": getattr(args, option) for option in args.numbers}
-    written = getattr(data, args.function)(args.output_dir, seed=args.seed, **numbers)
+    options = {f"num_{option}": getattr(args, option) for option in args.numbers}
+    if "task" in args:
+        options["task"] = args.task
+    written = getattr(data, args.function)(args.output_dir, seed=args.seed, **options)
     print(f"{args.output_dir}: {'phantoms written' if written else 'the same phantoms are there already'}")
     return 0

@@ -13,6 +13,7 @@ from .check_acdc import check_acdc
 from .check_images import check_images_and_masks
 from .check_isbi2012 import check_isbi2012
 from .check_kvasir import check_kvasir
+from .check_pairs import check_pairs
 from .check_synapse import check_synapse
 from .dicom_geometry import DicomGeometry
 from .dicom_reader import DicomReader
@@ -28,6 +29,8 @@ from .kvasir import KVASIR_CLASS_NAMES, find_kvasir_images, kvasir_datalist, kva
 from .kvasir_phantom import write_kvasir_phantom
 from .label_scheme import LabelScheme
 from .neighbors import slices_with_neighbors
+from .pair_phantom import write_pair_phantom
+from .pairs import PAIR_CLASS_NAMES, PAIR_TASKS, find_pairs, pair_datalist, pair_parts
 from .phantom_folder import write_phantom_folder
 from .seeded_cache_dataset import SeededCacheDataset
 from .seeded_index import SeededIndex, derive_seed, seeded_transform
@@ -44,6 +47,8 @@ __all__ = [
     "ACDC_CLASS_NAMES",
     "ISBI2012_CLASS_NAMES",
     "KVASIR_CLASS_NAMES",
+    "PAIR_CLASS_NAMES",
+    "PAIR_TASKS",
     "SPLIT_PARTS",
     "SYNAPSE_CLASS_NAMES",
     "AbdominalPhantom",
@@ -69,6 +74,7 @@ __all__ = [
     "check_images_and_masks",
     "check_isbi2012",
     "check_kvasir",
+    "check_pairs",
     "check_synapse",
     "derive_seed",
     "describe_error",
@@ -76,6 +82,7 @@ __all__ = [
     "find_images",
     "find_isbi2012_slices",
     "find_kvasir_images",
+    "find_pairs",
     "find_synapse_cases",
     "format_report",
     "gray_mask_problem",
@@ -85,6 +92,8 @@ __all__ = [
     "kvasir_list_problems",
     "name_parts",
     "packaged_split_file",
+    "pair_datalist",
+    "pair_parts",
     "read_folds",
     "read_split",
     "require_highdicom",
@@ -99,6 +108,7 @@ __all__ = [
     "write_dicom_seg",
     "write_isbi2012_phantom",
     "write_kvasir_phantom",
+    "write_pair_phantom",
     "write_phantom_folder",
     "write_synapse_phantom",
 ]

@@ -13,7 +13,7 @@ _TOLERANCE = 32
 _SHARE_OF_JPEG = 0.01
 
 
-def gray_mask_problem(mask: np.ndarray, file: str) -> str:
+def gray_mask_problem(mask: np.ndarray, file: str, soft: bool = False) -> str:
     """
     Say why a mask cannot be cut into two classes by a threshold between black and white.
 
@@ -23,6 +23,7 @@ def gray_mask_problem(mask: np.ndarray, file: str) -> str:
     Args:
         mask: gray values, of any shape and type.
         file: its name; JPEG files, by their extension, may hold some other values.
+        soft: whether edges may be gray, of any width, so that any value from 0 to 255 may be there. Defaults to False.
 
     Returns:
         what the mask holds and what is expected; empty when all is well.
@@ -35,6 +36,8 @@ def gray_mask_problem(mask: np.ndarray, file: str) -> str:
         return f"has the values {low:g} to {high:g}; {expected}"
     if 0 < high < 128:
         return f"has no value above {high:g}; {expected}"
+    if soft:
+        return ""
     between = (mask > _TOLERANCE) & (mask < 255 - _TOLERANCE)
     allowed = _SHARE_OF_JPEG if file.lower().endswith((".jpg", ".jpeg")) else 0
     if between.mean() > allowed:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterable
@@ -12,7 +11,7 @@ from pathlib import Path
 from monai.utils import look_up_option
 
 from .image_pairs import pair_images
-from .split import SPLIT_PARTS, check_fold, read_folds
+from .split import SPLIT_PARTS, check_fold, order_by_hash, read_folds
 
 __all__ = ["KVASIR_CLASS_NAMES", "find_kvasir_images", "kvasir_datalist", "kvasir_folds", "kvasir_list_problems"]
 
@@ -119,13 +118,13 @@ def kvasir_folds(
         return read_folds(split_file)
     root = _find_root(dataset_dir)
     lists = _read_lists(root)
-    ordered = _shuffle(names)
+    ordered = order_by_hash(names)
     if not lists and len(ordered) < 3:
         raise ValueError(f"{root} has {len(ordered)} images, too few to split; give at least 3 or a split_file")
     folds = []
     for fold in range(_NUM_FOLDS):
         train, test = lists or _take_out(ordered, _TEST_SHARE, fold)
-        train, val = _take_out(_shuffle(train), _VAL_SHARE, fold)
+        train, val = _take_out(order_by_hash(train), _VAL_SHARE, fold)
         folds.append({"train": sorted(train), "val": sorted(val), "test": sorted(test)})
     return folds
 
@@ -227,8 +226,3 @@ def _take_out(names: list[str], share: float, fold: int) -> list[list[str]]:
     start = fold * number % len(names)
     rotated = names[start:] + names[:start]
     return [rotated[number:], rotated[:number]]
-
-
-def _shuffle(names: Iterable[str]) -> list[str]:
-    """An order that depends on the names alone, not on a random number generator's version."""
-    return sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())

@@ -3,15 +3,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SPLIT_PARTS", "check_fold", "name_parts", "packaged_split_file", "read_folds", "read_split"]
+__all__ = [
+    "SPLIT_PARTS",
+    "check_fold",
+    "name_parts",
+    "order_by_hash",
+    "packaged_split_file",
+    "read_folds",
+    "read_split",
+]
 
 #: the parts of a split, in the order in which they are named everywhere
 SPLIT_PARTS = ("train", "val", "test")
@@ -106,6 +115,11 @@ def name_parts(folds: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, set[st
     return {
         f"fold {k} {part}" if many else part: set(fold[part]) for k, fold in enumerate(folds) for part in SPLIT_PARTS
     }
+
+
+def order_by_hash(names: Iterable[str]) -> list[str]:
+    """Each name once, in an order that depends on the names alone, not on a random number generator's version."""
+    return sorted(set(names), key=lambda name: hashlib.sha256(name.encode()).digest())
 
 
 def _folds(number: int) -> str:

@@ -120,7 +120,7 @@ def _box_plots(results: Mapping[str, Any]) -> list[str]:
     for metric in results["metrics"].values():
         values = np.array(metric["values"], dtype=float)
         if not np.isnan(values).all():
-            is_distance = not metric["larger_is_better"]
+            is_distance = not metric["larger_is_better"] and np.nanmax(values) > 1  # an absolute error is below
             picture = draw_box_plot(values, results["class_names"], metric["title"], logarithmic=is_distance)
             scale = ", logarithmic above 1" if is_distance else ""
             figures.append(_figure(picture, f"{metric['title']} of each case and class{scale}"))

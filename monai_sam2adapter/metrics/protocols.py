@@ -39,6 +39,11 @@ _POOLED = (
     "One confusion matrix over the voxels of all cases, background counted as a class; mean over the classes that are "
     "in prediction or truth. Large cases weigh more. n: cases that contain the class in prediction or truth."
 )
+_MAP = "Of the probabilities, not of one segmentation. One value for each case, then their mean."
+_CURVE = f"{_MAP} Maps cut at 256 thresholds:"
+_ADAPTIVE = f"{_MAP} Map cut at twice its mean:"
+_E = "E-measure (Fan et al. 2018). No object in the truth: the part of the pixels that are not predicted."
+_F = "F-measure, 1.3 P R / (0.3 P + R) of precision and recall. No object in the truth: 0."
 
 METRIC_PROTOCOLS: dict[str, MetricProtocol] = {
     "dice": MetricProtocol("Dice", f"Dice, 2|P and T| / (|P| + |T|). {_OVERLAP_POLICY} {_AVERAGE}"),
@@ -65,5 +70,21 @@ METRIC_PROTOCOLS: dict[str, MetricProtocol] = {
     ),
     "miou_pooled": MetricProtocol("Pooled mIoU", f"Intersection over union. {_POOLED}"),
     "dice_pooled": MetricProtocol("Pooled Dice", f"Dice. {_POOLED}"),
+    "s_measure": MetricProtocol(
+        "S-measure",
+        "S-measure (Fan et al. 2017), likeness in structure, half by objects and half by regions. No object in the "
+        f"truth: 1 - mean probability. {_MAP}",
+    ),
+    "e_mean": MetricProtocol("Mean E-measure", f"{_E} {_CURVE} mean over them."),
+    "e_max": MetricProtocol("Max E-measure", f"{_E} {_CURVE} the one that is best for the whole set."),
+    "e_adaptive": MetricProtocol("Adaptive E-measure", f"{_E} {_ADAPTIVE} one threshold for each case."),
+    "f_weighted": MetricProtocol(
+        "Weighted F-measure",
+        f"Weighted F-measure (Margolin et al. 2014): errors count by where they are. No object in the truth: 0. {_MAP}",
+    ),
+    "f_mean": MetricProtocol("Mean F-measure", f"{_F} {_CURVE} mean over them."),
+    "f_max": MetricProtocol("Max F-measure", f"{_F} {_CURVE} the one that is best for the whole set."),
+    "f_adaptive": MetricProtocol("Adaptive F-measure", f"{_F} {_ADAPTIVE} one threshold for each case."),
+    "mae": MetricProtocol("MAE", f"Mean absolute difference of probability and truth. {_MAP}", larger_is_better=False),
 }
 """Protocols by the names of the metrics in the bundles' evaluators, which are also columns of the reports."""

@@ -22,20 +22,28 @@ class GrayMaskToLabeld(MapTransform):
     Cut black and white masks (0 and 255, or about so in JPEG files) into the classes 0 and 1.
 
     It stops with the file's name at masks that a threshold would cut into anything else than was drawn: those of 0 and
-    1, of several classes, of 16 bits, or resized with gray edges; so it belongs behind ``LoadImaged``.
+    1, of several classes, of 16 bits, or, unless they are said to be soft, with gray edges; so it belongs behind
+    ``LoadImaged``.
 
     Args:
         keys: keys of the masks.
         threshold: the first value that counts as white, above 0. Defaults to 128.
         bright_class: class of the white pixels, 0 or 1; the black ones are of the other. Defaults to 1.
         allow_missing_keys: whether a key may be missing. Defaults to False.
+        soft: whether masks may hold any value from 0 to 255, as those with smooth edges do. Masks of several classes
+            cannot be told from these. Defaults to False.
 
     Raises:
         ValueError: when ``threshold`` is not from 1 to 255, or ``bright_class`` neither 0 nor 1.
     """
 
     def __init__(
-        self, keys: KeysCollection, threshold: float = 128, bright_class: int = 1, allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        threshold: float = 128,
+        bright_class: int = 1,
+        allow_missing_keys: bool = False,
+        soft: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if not 1 <= threshold <= 255:
@@ -44,6 +52,7 @@ class GrayMaskToLabeld(MapTransform):
             raise ValueError(f"bright_class is {bright_class}, expected 0 or 1.")
         self.threshold = threshold
         self.bright_class = bright_class
+        self.soft = soft
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
@@ -60,7 +69,7 @@ class GrayMaskToLabeld(MapTransform):
         for key in self.key_iterator(items):
             mask = items[key]
             file = file_of(mask, key)
-            problem = gray_mask_problem(convert_to_numpy(mask), file)
+            problem = gray_mask_problem(convert_to_numpy(mask), file, self.soft)
             if problem:
                 raise ValueError(f"{file} {problem}. Repair the file.")
             bright = mask >= self.threshold

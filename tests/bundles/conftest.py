@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,12 @@ PHANTOMS: dict[str, Callable[[Path], object]] = {
     "acdc": partial(data.write_acdc_phantom, num_train=1, num_val=1, num_test=1, progress=False),
     "isbi2012": partial(data.write_isbi2012_phantom, num_slices=6, progress=False),
     "kvasir": partial(data.write_kvasir_phantom, num_images=6, progress=False),
+    "sam2": partial(data.write_pair_phantom, num_train=2, num_val=1, num_test=1, progress=False),
     "synapse": partial(data.write_synapse_phantom, num_train=1, num_val=1, num_test=1, progress=False),
+}
+# by the name of a bundle whose network is larger than SAM 2's tiny one, or has more than it: what makes it small
+SMALLEST: dict[str, dict[str, Any]] = {
+    "sam2_unext_segmentation": {"variant": "tiny", "dino_variant": "small", "dino_size": 28},
 }
 
 
@@ -26,6 +32,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "bundle" in metafunc.fixturenames:
         folders = sorted(path for path in ROOT.iterdir() if (path / "configs").is_dir())
         metafunc.parametrize("bundle", folders, ids=[path.name for path in folders], scope="session")
+
+
+@pytest.fixture(scope="session")
+def smallest(bundle: Path) -> dict[str, Any]:
+    """Options that the bundle needs besides those of all bundles to be small."""
+    if bundle.name in SMALLEST:
+        pytest.importorskip("timm", reason="timm is missing; install the extra 'unext'")
+        pytest.importorskip("py_sod_metrics", reason="pysodmetrics is missing; install the extra 'sod'")
+    return SMALLEST.get(bundle.name, {})
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_sam2adapter.bundle_packing import pack_bundle
-from monai_sam2adapter.networks.nets import PromptFreeSAM2
+from monai_sam2adapter.networks.nets import AdaptedSAM2
 
 SCHEMA = Path(__file__).parent / "meta_schema.json"
 # The smallest network and images: nothing here is about accuracy.
@@ -40,6 +40,8 @@ INFERENCE_KEYS = {
     *("batch_size", "amp", "device", "num_workers", "datalist_key", "output_format", "tta_flips", "largest_component"),
     *("save_probabilities", "save_uncertainty", "skip_existing"),
 }
+# what a network has not
+WITHOUT = {"sam2_unext_segmentation": {"positional_encoding"}}
 # what a data set may have of its own; all else is the same in every bundle
 _INFERER = tuple(f"#{key}" for key in ("_target_", "batch_size", "slice_axis", "num_neighbors"))
 DIFFERENT = {
@@ -64,6 +66,28 @@ DIFFERENT = {
     "multi_gpu_train": (),
     "multi_gpu_evaluate": (),
     "inference_trt": (),
+}
+# what else a bundle with another network may have of its own: that of SAM2-UNeXT is trained by its authors' recipe,
+# and has one channel
+ALSO_DIFFERENT = {
+    "sam2_unext_segmentation": {
+        "train": (
+            *("task", "folders", "positional_encoding", "network_def", "dinov2_checkpoint"),
+            *("dino_variant", "dino_size"),
+            *("variant", "adapter", "epochs", "batch_size", "learning_rate", "cache_rate", "training#1"),
+            *("train#loss", "train#optimizer", "train#lr_scheduler#eta_min"),
+            *("validate#postprocessing", "validate#handlers#2#class_names"),
+        ),
+        "evaluate": (
+            *("rescale_predictions", "validate#postprocessing#transforms", "validate#key_metric#dice#save_details"),
+            *(f"validate#handlers#0#{key}" for key in ("class_names", "background_name", "about")),
+            "validate#handlers#1#class_names",
+        ),
+        "inference": (
+            *("positional_encoding", "network_def", "dino_variant", "dino_size", "variant", "adapter", "batch_size"),
+            "label_scheme",
+        ),
+    },
 }
 HEADINGS = (
     *("# Model Overview", "## Data", "## Training configuration", "## Performance", "## MONAI Bundle Commands"),
@@ -114,10 +138,10 @@ def image_steps(config: dict[str, Any], reference: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def weights(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(bundle: Path, smallest: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights that fit the bundle's network with SMALL's adapter."""
     path = tmp_path_factory.mktemp("weights") / "model.pt"
-    torch.save(network_of(bundle, adapter="full").state_dict(), path)
+    torch.save(network_of(bundle, adapter="full", **smallest).state_dict(), path)
     return path
 
 
@@ -141,7 +165,13 @@ class TestChecksOfMonai:
         ids=["training", "evaluation", "inference"],
     )
     def test_properties(
-        self, names: list[str], workflow_type: str, bundle: Path, dataset_dir: Path, tmp_path: Path
+        self,
+        names: list[str],
+        workflow_type: str,
+        bundle: Path,
+        smallest: dict[str, Any],
+        dataset_dir: Path,
+        tmp_path: Path,
     ) -> None:
         workflow = ConfigWorkflow(
             config_file=[config_of(bundle, name) for name in names],
@@ -150,17 +180,30 @@ class TestChecksOfMonai:
             bundle_root=str(bundle),
             dataset_dir=str(dataset_dir),
             output_dir=str(tmp_path),
-            **SMALL,
+            **{**SMALL, **smallest},
         )
         workflow.initialize()
         assert workflow.check_properties() == []
 
-    def test_network_takes_and_gives_what_the_metadata_says(self, bundle: Path) -> None:
+    def test_network_takes_and_gives_what_the_metadata_says(self, bundle: Path, smallest: dict[str, Any]) -> None:
         files = {"meta_file": config_of(bundle, "metadata"), "config_file": config_of(bundle, "inference")}
-        monai.bundle.verify_net_in_out("network_def", **files, bundle_root=str(bundle), device="cpu")
+        shape = {
+            f"_meta_#network_data_format#{tensor}#spatial_shape": [64, 64]
+            for tensor in ("inputs#image", "outputs#pred")
+        }
+        options = {**smallest, **shape} if smallest else {}
+        monai.bundle.verify_net_in_out("network_def", **files, bundle_root=str(bundle), device="cpu", **options)
 
-    def test_exports_to_torchscript(self, bundle: Path, weights: Path, tmp_path: Path) -> None:
-        network = network_of(bundle, adapter="full").eval()
+    def test_the_metadata_has_the_size_of_the_configs(self, bundle: Path) -> None:
+        formats = read(bundle, "metadata")["network_data_format"]
+        size = read(bundle, "inference")["image_size"]
+        for tensor in (formats["inputs"]["image"], formats["outputs"]["pred"]):
+            assert tensor["spatial_shape"] == [size, size]
+
+    def test_exports_to_torchscript(
+        self, bundle: Path, smallest: dict[str, Any], weights: Path, tmp_path: Path
+    ) -> None:
+        network = network_of(bundle, adapter="full", **smallest).eval()
         channels = network.config["in_channels"]
         monai.bundle.ckpt_export(
             "network_def",
@@ -172,6 +215,7 @@ class TestChecksOfMonai:
             input_shape=[1, channels, 32, 32],
             converter_kwargs={"check_trace": False},  # done below, at another size
             adapter="full",
+            **smallest,
         )
         network.load_state_dict(torch.load(weights, weights_only=True))
         image = torch.randn(2, channels, 40, 70)
@@ -179,28 +223,32 @@ class TestChecksOfMonai:
         with torch.no_grad():
             torch.testing.assert_close(exported(image), network(image), rtol=1e-4, atol=1e-4)
 
-    def test_tensorrt_can_be_asked_for_where_there_is_none(self, bundle: Path) -> None:
+    def test_tensorrt_can_be_asked_for_where_there_is_none(self, bundle: Path, smallest: dict[str, Any]) -> None:
         files = [config_of(bundle, name) for name in ("inference", TRT)]
         config = ConfigParser(ConfigParser.load_config_files(files))
-        config.update({**SMALL, "bundle_root": str(bundle)})
+        config.update({**SMALL, **smallest, "bundle_root": str(bundle)})
         network = config.get_parsed_content("network")
         assert network is config.get_parsed_content("network_def")
 
-    def test_tensorrt_gets_the_network_and_its_sizes(self, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_tensorrt_gets_the_network_and_its_sizes(
+        self, bundle: Path, smallest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         given: list[Any] = []
         monkeypatch.setattr(
             monai.networks, "trt_compile", lambda *args, **kwargs: given.append((args, kwargs)) or args[0]
         )
         config = ConfigParser(ConfigParser.load_config_files([config_of(bundle, "inference"), config_of(bundle, TRT)]))
-        config.update({**SMALL, "bundle_root": str(bundle), "checkpoint_file": "some/model.pt"})
+        config.update({**SMALL, **smallest, "bundle_root": str(bundle), "checkpoint_file": "some/model.pt"})
         network = config.get_parsed_content("network")
         args = {"precision": "tf32", "dynamic_batchsize": [1, 4, 4], "fallback": True}
         assert given == [((network, "some/model.pt"), {"args": args})]
-        assert isinstance(network, PromptFreeSAM2)
+        assert isinstance(network, AdaptedSAM2)
         assert config.get_parsed_content("amp") is False
 
-    def test_load_gives_the_trained_network(self, bundle: Path, weights: Path, tmp_path: Path) -> None:
-        packed = pack_bundle(bundle, weights, tmp_path, settings={"adapter": "full"})
+    def test_load_gives_the_trained_network(
+        self, bundle: Path, smallest: dict[str, Any], weights: Path, tmp_path: Path
+    ) -> None:
+        packed = pack_bundle(bundle, weights, tmp_path, settings={"adapter": "full", **smallest})
         monai.bundle.download(name=bundle.name, url=packed.path.as_uri(), bundle_dir=tmp_path, progress=False)
         network = monai.bundle.load(bundle.name, bundle_dir=tmp_path, device="cpu")
         saved = torch.load(weights, weights_only=True)
@@ -229,7 +277,7 @@ class TestFiles:
         section = re.split(r"^#.*$", readme.partition("#### Keys")[2].partition("\n")[2], flags=re.MULTILINE)[0]
         rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
         named = {key for row in rows for key in re.findall(r"`([^`]+)`", row)}
-        assert named >= TRAINING_KEYS | INFERENCE_KEYS
+        assert named >= (TRAINING_KEYS | INFERENCE_KEYS) - WITHOUT.get(bundle.name, set())
         assert named <= {key for name in ("train", "evaluate", "inference") for key in read(bundle, name)}
 
     def test_the_metadata_lists_what_was_changed(self, bundle: Path) -> None:
@@ -239,8 +287,9 @@ class TestFiles:
 
 class TestAlike:
     def test_keys_of_the_command_line(self, bundle: Path) -> None:
-        assert read(bundle, "train").keys() >= TRAINING_KEYS
-        assert read(bundle, "inference").keys() >= INFERENCE_KEYS
+        without = WITHOUT.get(bundle.name, set())
+        assert read(bundle, "train").keys() >= TRAINING_KEYS - without
+        assert read(bundle, "inference").keys() >= INFERENCE_KEYS - without
 
     def test_validation_and_inference_prepare_images_alike(self, bundle: Path) -> None:
         train, inference = read(bundle, "train"), read(bundle, "inference")
@@ -250,8 +299,10 @@ class TestAlike:
 
     def test_training_and_inference_describe_one_network(self, bundle: Path) -> None:
         train, inference = read(bundle, "train"), read(bundle, "inference")
-        for key in ("variant", "adapter", "positional_encoding", "image_size", "network_def"):
+        options = {value.removeprefix("@") for value in map(str, train["network_def"].values()) if value[0] == "@"}
+        for key in ("image_size", "network_def", *options):
             assert train[key] == inference[key], key
+        assert options >= {"variant", "adapter"}
 
     @pytest.mark.parametrize("name", DIFFERENT)
     def test_configs_are_those_of_the_first_bundle_but_for_the_data(self, name: str, bundle: Path) -> None:
@@ -262,10 +313,11 @@ class TestAlike:
             turned = "Orientationd" in str(found["preprocessing"])
             assert turned == any(is_inverse(step) for step in steps)
             found["postprocessing"]["transforms"] = [step for step in steps if not is_inverse(step)]
+        may_differ = DIFFERENT[name] + ALSO_DIFFERENT.get(bundle.name, {}).get(name, ())
         unexpected = [
             key
             for key in differences(expected, found)
-            if not any(f"{key}#".startswith(f"{allowed}#") for allowed in DIFFERENT[name])
+            if not any(f"{key}#".startswith(f"{allowed}#") for allowed in may_differ)
         ]
         assert not unexpected
 

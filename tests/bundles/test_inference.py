@@ -25,12 +25,13 @@ RAS = np.array([[1.5, 0, 0, -30], [0, 2.0, 0, -40], [0, 0, 8.0, 50], [0, 0, 0, 1
 
 
 @pytest.fixture
-def predict(tmp_path: Path) -> Callable[..., Path]:
+def predict(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Path]:
     """Run a bundle with random weights for the options; returns the folder of results."""
+    smallest = request.getfixturevalue("smallest") if "bundle" in request.fixturenames else {}
 
     def run(bundle: Path, source: Any, name: str = "out", weights: Path | None = None, **options: Any) -> Path:
         config_file = str(bundle / "configs" / "inference.json")
-        options = {**SMALL, "bundle_root": str(bundle), **options}
+        options = {**SMALL, **smallest, "bundle_root": str(bundle), **options}
         if weights is None:
             weights = tmp_path / "model.pt"
             torch.save(build_network(config_file, options).state_dict(), weights)

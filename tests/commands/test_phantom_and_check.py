@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +15,7 @@ SMALL = {
     "acdc": ["--train", "1", "--val", "1", "--test", "1"],
     "isbi2012": ["--slices", "5"],
     "kvasir": ["--images", "3"],
+    "pairs": ["--train", "2", "--val", "1", "--test", "1"],
     "synapse": ["--train", "1", "--val", "1", "--test", "1"],
 }
 
@@ -46,3 +48,12 @@ def test_options_of_another_data_set_are_refused(tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit, match="2"):
         main(["phantom", "kvasir", str(tmp_path), "--slices", "5"])
     assert "unrecognized arguments: --slices 5" in capsys.readouterr().err
+
+
+def test_pairs_have_the_layout_of_their_task_or_another_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["phantom", "pairs", str(tmp_path), "--task", "remote_sensing", "--train", "2", "--test", "1"])
+    assert main(["check", "pairs", str(tmp_path), "--task", "remote_sensing"]) == 0
+    assert main(["check", "pairs", str(tmp_path), "--folders", '{"new": ["train-images", "train-labels"]}']) == 0
+    assert re.search(r"^new +2$", capsys.readouterr().out, re.MULTILINE)
+    assert main(["check", "pairs", str(tmp_path)]) == 2
+    assert "DIS-TR/im: there is no such folder" in capsys.readouterr().err

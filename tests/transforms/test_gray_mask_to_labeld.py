@@ -27,6 +27,14 @@ class TestGrayMaskToLabeld:
         assert GrayMaskToLabeld("label", 150)({"label": mask})["label"].sum() == 2
         assert GrayMaskToLabeld("label", 151)({"label": mask})["label"].sum() == 1
 
+    def test_soft_masks_are_cut_where_they_are_asked_for(self) -> None:
+        mask = MetaTensor(torch.tensor([0.0, 127.0, 128.0, 255.0]), meta={"filename_or_obj": "mask.png"})
+        with pytest.raises(ValueError, match=r"mask\.png has other gray values in 50 % of its pixels \(127, 128\)"):
+            GrayMaskToLabeld("label")({"label": mask})
+        assert GrayMaskToLabeld("label", soft=True)({"label": mask})["label"].tolist() == [0, 0, 1, 1]
+        with pytest.raises(ValueError, match="has no value above 1"):
+            GrayMaskToLabeld("label", soft=True)({"label": mask.clamp(max=1)})
+
     def test_names_the_file_of_a_mask_of_0_and_1(self) -> None:
         mask = MetaTensor(torch.tensor([0, 1]), meta={"filename_or_obj": "a/mask.png"})
         with pytest.raises(ValueError, match=r"a/mask\.png has no value above 1; expected 0 .* Repair the file"):

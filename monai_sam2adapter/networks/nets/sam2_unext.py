@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -130,6 +131,20 @@ class SAM2UNeXT(AdaptedSAM2):
         """The settings that define the network's weights, as JSON can hold them."""
         own = {"dino_variant": self.dino_variant, "dino_size": self.dino_size, "sam_size": self.sam_size}
         return {**super().config, **own}
+
+    def load_dinov2(self, checkpoint: str | os.PathLike[str]) -> None:
+        """
+        Load DINOv2's weights into a network that was built without them.
+
+        Args:
+            checkpoint: as ``dino_checkpoint`` of the class.
+
+        Raises:
+            FileNotFoundError: when it is no file.
+            CheckpointError: when the file does not fit.
+        """
+        self.dino.load_state_dict(build_dinov2(self.dino_variant, self.dino_size, checkpoint).state_dict())
+        self.dino_checkpoint = str(checkpoint)
 
     def sam2_state_names(self) -> set[str]:
         """Names in the state dict that are SAM 2's own, spelled as in its files."""

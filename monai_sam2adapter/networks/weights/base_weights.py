@@ -16,7 +16,12 @@ logger = logging.getLogger(__name__)
 RANDOM = "random"
 
 
-def prepare_base_weights(net: SAM2Net, checkpoint: str | os.PathLike[str] | None, resume: bool = False) -> None:
+def prepare_base_weights(
+    net: SAM2Net,
+    checkpoint: str | os.PathLike[str] | None,
+    resume: bool = False,
+    dino_checkpoint: str | os.PathLike[str] | None = None,
+) -> None:
     """
     Give a network the weights that a training run starts from, or stop the run when it has none.
 
@@ -24,32 +29,48 @@ def prepare_base_weights(net: SAM2Net, checkpoint: str | os.PathLike[str] | None
 
     Args:
         net: network to train, changed in place.
-        checkpoint: path or catalog name of SAM 2's weights; "random" to keep the weights that the network drew; None
-            when the network trains all weights from scratch, or has loaded SAM 2's already.
+        checkpoint: path or catalog name of SAM 2's weights; "random" to keep all the weights that the network drew;
+            None when the network trains all weights from scratch, or has loaded SAM 2's already.
         resume: whether the run goes on from a checkpoint of its own, which holds all weights. Defaults to False.
+        dino_checkpoint: for a network with DINOv2, the path of its weights, or "timm" to download them. Defaults to
+            None, with the same meaning as above.
 
     Raises:
-        ValueError: when parts of SAM 2 are frozen and there are no weights for them.
-        FileNotFoundError: when ``checkpoint`` is neither a file nor a name in the catalog.
-        CheckpointError: when the file does not fit, see :func:`load_sam2_checkpoint`.
+        ValueError: when pretrained parts are frozen and there are no weights for them, or ``dino_checkpoint`` is given
+            for a network without DINOv2.
+        FileNotFoundError: when ``checkpoint`` is neither a file nor a name in the catalog, or ``dino_checkpoint`` no
+            file.
+        CheckpointError: when a file does not fit, see :func:`load_sam2_checkpoint`.
     """
     if resume:
         return
-    if checkpoint != RANDOM and "dino" in net.config["freeze"] and getattr(net, "dino_checkpoint", None) is None:
+    load_dinov2 = getattr(net, "load_dinov2", None)
+    if dino_checkpoint is not None and load_dinov2 is None:
+        raise ValueError(f"{type(net).__name__} has no DINOv2 to load {dino_checkpoint} into; leave it out.")
+    frozen = ", ".join(net.config["freeze"])
+    _check_frozen(net, checkpoint, dino_checkpoint)
+    if load_dinov2 is not None and dino_checkpoint is not None:
+        load_dinov2(dino_checkpoint)
+    if checkpoint not in (None, RANDOM):
+        load_sam2_checkpoint(net, checkpoint)
+    elif net.base_checkpoint is None:
+        logger.warning("Training starts from random weights%s.", f", with {frozen} frozen" if frozen else "")
+
+
+def _check_frozen(
+    net: SAM2Net, checkpoint: str | os.PathLike[str] | None, dino_checkpoint: str | os.PathLike[str] | None
+) -> None:
+    """Stop when a frozen part would stay random without having been asked for."""
+    frozen = net.config["freeze"]
+    if checkpoint is None and net.base_checkpoint is None and frozen:
+        raise ValueError(
+            f"no SAM 2 weights were given, and {', '.join(frozen)} would stay random, since they are frozen. Get the "
+            "weights with `python -m monai_sam2adapter download sam2.1_hiera_tiny` (or small, base_plus, large) and "
+            "give their name or path as sam2_checkpoint; or train all weights from scratch with adapter 'full'."
+        )
+    has_dino = dino_checkpoint is not None or getattr(net, "dino_checkpoint", None) is not None
+    if "dino" in frozen and checkpoint != RANDOM and not has_dino:
         raise ValueError(
             "no DINOv2 weights were given, and dino would stay random, since it is frozen. Give their path as "
-            "dino_checkpoint, or 'timm' to download them."
+            "dinov2_checkpoint, or 'timm' to download them."
         )
-    if checkpoint is None and net.base_checkpoint is not None:
-        return
-    frozen = ", ".join(net.config["freeze"])
-    if checkpoint is None and frozen:
-        raise ValueError(
-            f"no SAM 2 weights were given, and {frozen} would stay random, since they are frozen. Get the weights with "
-            "`python -m monai_sam2adapter download sam2.1_hiera_tiny` (or small, base_plus, large) and give their "
-            "name or path as sam2_checkpoint; or train all weights from scratch with adapter 'full'."
-        )
-    if checkpoint is None or checkpoint == RANDOM:
-        logger.warning("Training starts from random weights%s.", f", with {frozen} frozen" if frozen else "")
-        return
-    load_sam2_checkpoint(net, checkpoint)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -20,6 +21,9 @@ INPUT_CHANNELS = "input_channels"
 """Name in a state dictionary of the number of channels that the network takes."""
 
 _ADAPTER = re.compile(r"\.adapters\.([a-z0-9_]+)\.")
+_DINO = "dino.model.pos_embed"
+_DINO_WIDTHS = {384: "small", 768: "base", 1024: "large"}
+_DINO_PATCH = 14
 _CLASS_TOKENS = "sam_mask_decoder.class_tokens.weight"
 
 
@@ -66,7 +70,7 @@ def _describe(tensors: Mapping[str, torch.Tensor]) -> str:
     parts = [
         f"variant {guess_variant(tensors) or 'unknown'}",
         f"adapter {' and '.join(adapters) or 'none or full'}",
-        f"positional_encoding {'peg' if peg else 'sam2'}",
+        _describe_dinov2(tensors[_DINO]) if _DINO in tensors else f"positional_encoding {'peg' if peg else 'sam2'}",
     ]
     if _CLASS_TOKENS in tensors:
         parts.append(f"{len(tensors[_CLASS_TOKENS])} classes")
@@ -75,3 +79,9 @@ def _describe(tensors: Mapping[str, torch.Tensor]) -> str:
         neighbors = f" (num_neighbors {channels // 2} in a bundle for volumes)" if channels % 2 else ""
         parts.append(f"in_channels {channels}{neighbors}")
     return ", ".join(parts)
+
+
+def _describe_dinov2(positions: torch.Tensor) -> str:
+    """Its options, from an embedding of one class token and a square of patches."""
+    size = _DINO_PATCH * math.isqrt(max(positions.shape[1] - 1, 0))
+    return f"dino_variant {_DINO_WIDTHS.get(positions.shape[2], 'unknown')}, dino_size {size}"

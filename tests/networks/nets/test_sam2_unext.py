@@ -13,10 +13,11 @@ from monai.losses import DeepSupervisionLoss
 from reference_sam2_unet import ReferenceSAM2UNeXT
 
 from monai_sam2adapter.losses import StructureLoss
-from monai_sam2adapter.networks.nets import SAM2UNeXT, dinov2
+from monai_sam2adapter.networks.nets import SAM2UNet, SAM2UNeXT, dinov2
 from monai_sam2adapter.networks.weights import (
     CheckpointMismatchError,
     load_adapter,
+    load_network_weights,
     load_peer_checkpoint,
     prepare_base_weights,
     save_adapter,
@@ -152,11 +153,28 @@ class TestState:
     def test_training_on_a_random_frozen_dinov2_has_to_be_asked_for(self):
         net = build()
         net.base_checkpoint = "sam2_hiera_tiny"
-        with pytest.raises(ValueError, match=r"no DINOv2 weights were given.*dino_checkpoint"):
+        with pytest.raises(ValueError, match=r"no DINOv2 weights were given.*dinov2_checkpoint"):
             prepare_base_weights(net, None)
         prepare_base_weights(net, "random")
+        prepare_base_weights(net, None, resume=True)
         net.dino_checkpoint = "timm"
         prepare_base_weights(net, None)
+
+    def test_training_starts_from_a_file_of_dinov2(self, tmp_path):
+        net = build()
+        net.base_checkpoint = "sam2_hiera_tiny"
+        tensors = {name.removeprefix("model."): torch.rand_like(t) for name, t in net.dino.state_dict().items()}
+        torch.save(tensors, tmp_path / "dino.pth")
+        prepare_base_weights(net, None, dino_checkpoint=tmp_path / "dino.pth")
+        assert torch.equal(net.dino.model.cls_token, tensors["cls_token"])
+        assert net.dino_checkpoint == str(tmp_path / "dino.pth")
+        with pytest.raises(ValueError, match="SAM2UNet has no DINOv2 to load timm into"):
+            prepare_base_weights(SAM2UNet("tiny"), "random", dino_checkpoint="timm")
+
+    def test_weights_of_another_dinov2_are_refused_with_their_options(self, tmp_path):
+        torch.save(build(dino_size=70).state_dict(), tmp_path / "model.pt")
+        with pytest.raises(CheckpointMismatchError, match=r"dino_variant small, dino_size 70.*this one has .*size 56"):
+            load_network_weights(build(dino_size=56), tmp_path / "model.pt")
 
     def test_autocast_and_bfloat16_are_finite(self, net):
         x = torch.rand(1, 2, 64, 64)

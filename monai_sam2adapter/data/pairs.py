@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders of photographs and of masks of the objects in them, as the tasks of SAM2-UNeXT have them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+from monai.utils import look_up_option
+
+from .image_pairs import pair_images
+from .split import check_fold, order_by_hash, read_folds
+
+__all__ = ["PAIR_CLASS_NAMES", "PAIR_TASKS", "find_pairs", "pair_datalist", "pair_parts"]
+
+logger = logging.getLogger(__name__)
+
+#: what the classes 0 and 1 stand for; in the files of the masks objects are white
+PAIR_CLASS_NAMES = ("background", "object")
+
+_COD_TESTS = ("CAMO", "CHAMELEON", "COD10K", "NC4K")
+_DIS_TESTS = ("DIS-TE1", "DIS-TE2", "DIS-TE3", "DIS-TE4")
+
+PAIR_TASKS: dict[str, dict[str, tuple[str, str]]] = {
+    "dichotomous": {
+        "train": ("DIS-TR/im", "DIS-TR/gt"),
+        "val": ("DIS-VD/im", "DIS-VD/gt"),
+        **{name: (f"{name}/im", f"{name}/gt") for name in _DIS_TESTS},
+    },
+    "camouflaged": {
+        "train": ("TrainDataset/Imgs", "TrainDataset/GT"),
+        **{name: (f"TestDataset/{name}/Imgs", f"TestDataset/{name}/GT") for name in _COD_TESTS},
+    },
+    "marine_animal": {"train": ("train/Image", "train/Mask"), "test": ("test/Image", "test/Mask")},
+    "remote_sensing": {"train": ("train-images", "train-labels"), "test": ("test-images", "test-labels")},
+    "custom": {name: (f"{name}/images", f"{name}/masks") for name in ("train", "val", "test")},
+}
+"""For each task its sets: the folders of the images and of the masks. Those beside ``train`` and ``val`` are tests."""
+
+# of the training images, where there is no set for validation
+_VAL_SHARE = 0.1
+
+
+def pair_datalist(
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    task: str = "dichotomous",
+    folders: Mapping[str, Sequence[str]] | None = None,
+    fold: int = 0,
+    split_file: str | os.PathLike[str] | None = None,
+) -> list[dict[str, str]]:
+    """
+    List the image and mask pairs of one part of a data set, as MONAI's datasets read them with ``ImageFileReader``.
+
+    There is one rule for all layouts: a set is a folder of images and a folder of masks, and an image and its mask have
+    the same name without extension. The sets of a task are in ``PAIR_TASKS``. A case is called ``<set>_<name>``.
+
+    Args:
+        dataset_dir: folder that the folders of the sets lie in.
+        split: ``train``, ``val``, ``test`` (all test sets together) or the name of one test set. Without a set for it,
+            ``val`` is 10 % of the training images, drawn by their names.
+        task: which layout, a key of ``PAIR_TASKS``. Defaults to "dichotomous".
+        folders: another layout, as ``{"train": ["images", "masks"], "test": ["new", "new_masks"]}``. Defaults to None:
+            that of the task.
+        fold: which fold, of a split file with several. Defaults to 0.
+        split_file: a split of the cases of all sets, a JSON file as ``read_split`` takes it. Defaults to None: each set
+            is a part.
+
+    Returns:
+        one dictionary a pair, sorted by name, with the keys ``image`` and ``label`` (paths) and ``case``.
+
+    Raises:
+        FileNotFoundError: when the folder or the split file does not exist.
+        ValueError: when the task, the part or the fold is unknown, a folder is missing, an image has no mask or a mask
+            no image, or there is no pair in the part.
+    """
+    layout = _layout(task, folders)
+    needed = _needed_sets(split, layout) if split_file is None else list(layout)
+    found, problems = find_pairs(dataset_dir, task, folders, needed)
+    if problems:
+        raise ValueError(
+            f"{dataset_dir} is not complete: {problems[0]}. `python -m monai_sam2adapter check pairs {dataset_dir} "
+            f"--task {task}` lists every problem; other folders are given by the key folders"
+        )
+    folds = pair_parts(found, split_file)
+    check_fold(fold, len(folds), f"the layout {task!r}" if split_file is None else f"split file {split_file}")
+    wanted = set(chain(*(folds[fold][part] for part in _parts_of(split, folds[fold]))))
+    chosen = [item for item in chain(*found.values()) if item["case"] in wanted]
+    if not chosen:
+        raise ValueError(
+            f"none of the {sum(map(len, found.values()))} pairs in {dataset_dir} is in the part {split!r}, which has "
+            f"{len(wanted)}; add images, or give an own split_file with names such as 'train_0001'"
+        )
+    logger.info(f"{task} {split}: {len(chosen)} image and mask pairs")
+    return chosen
+
+
+def find_pairs(
+    dataset_dir: str | os.PathLike[str],
+    task: str = "dichotomous",
+    folders: Mapping[str, Sequence[str]] | None = None,
+    sets: Sequence[str] | None = None,
+) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
+    """
+    Find every image and mask of a data set, complete or not.
+
+    Args:
+        dataset_dir: as in ``pair_datalist``.
+        task: as in ``pair_datalist``.
+        folders: as in ``pair_datalist``.
+        sets: where to look. Defaults to None: in all sets of the layout.
+
+    Returns:
+        for each set its pairs as ``pair_datalist`` gives them, with an empty string in place of a file that is missing;
+        and one text for every problem, with its file or folder.
+
+    Raises:
+        FileNotFoundError: when the folder does not exist.
+        ValueError: when the task is unknown, ``folders`` is of another form, or none of the folders is there.
+    """
+    layout = _layout(task, folders)
+    root = Path(dataset_dir).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {root}; expected one with {_describe(layout)}")
+    found: dict[str, list[dict[str, str]]] = {}
+    problems = []
+    for name in layout if sets is None else sets:
+        image_dir, label_dir = (root / folder for folder in layout[name])
+        missing = [folder for folder in (image_dir, label_dir) if not folder.is_dir()]
+        if missing:
+            problems.append(f"{missing[0]}: there is no such folder, of the set {name!r}")
+            continue
+        pairs, unpaired = pair_images(image_dir, label_dir, str)
+        found[name] = [{**pair, "case": f"{name}_{stem}"} for stem, pair in pairs.items()]
+        problems += unpaired if pairs else [f"{image_dir}: no picture; expected PNG, JPEG, BMP or TIFF files"]
+    if not found:
+        raise ValueError(
+            f"{problems[0]}. Expected in {root}: {_describe(layout)}. Give another task ({', '.join(PAIR_TASKS)}), or "
+            "folders as {'train': ['images', 'masks']}"
+        )
+    return found, problems
+
+
+def pair_parts(
+    found: Mapping[str, Sequence[Mapping[str, str]]], split_file: str | os.PathLike[str] | None = None
+) -> list[dict[str, list[str]]]:
+    """
+    Say which cases are in which part.
+
+    Args:
+        found: the pairs of each set, as ``find_pairs`` gives them.
+        split_file: as in ``pair_datalist``.
+
+    Returns:
+        for each fold the names in ``train``, ``val`` and ``test`` of a split file; without one, one fold with the names
+        in ``train``, ``val`` and each test set.
+
+    Raises:
+        FileNotFoundError: when there is no such split file.
+        ValueError: when it is no split.
+    """
+    if split_file is not None:
+        return read_folds(split_file)
+    parts = {name: [item["case"] for item in items] for name, items in found.items()}
+    if "train" in parts and "val" not in parts:
+        train = order_by_hash(parts.pop("train"))
+        number = max(1, round(_VAL_SHARE * len(train)))
+        parts = {"train": sorted(train[number:]), "val": sorted(train[:number]), **parts}
+    return [parts]
+
+
+def _layout(task: str, folders: Mapping[str, Sequence[str]] | None) -> Mapping[str, Sequence[str]]:
+    look_up_option(task, tuple(PAIR_TASKS))
+    if folders is None:
+        return PAIR_TASKS[task]
+    is_layout = isinstance(folders, Mapping) and folders
+    if not is_layout or any(isinstance(pair, str) or len(pair) != 2 for pair in folders.values()):
+        raise ValueError(
+            f"folders must give two folders for each set, as {{'train': ['images', 'masks']}}, got {folders!r}"
+        )
+    return folders
+
+
+def _needed_sets(split: str, layout: Mapping[str, Sequence[str]]) -> list[str]:
+    """The sets that a part is made of; the others need not be there."""
+    if split == "val" and "val" not in layout:
+        return ["train"]
+    if split == "train":
+        return [name for name in ("train", "val") if name in layout]
+    return _parts_of(split, layout)
+
+
+def _parts_of(split: str, parts: Mapping[str, Sequence[str]]) -> list[str]:
+    """The part itself, or all test sets for ``test``."""
+    tests = [name for name in parts if name not in ("train", "val")]
+    if split == "test" and tests:
+        return tests
+    look_up_option(split, list(parts))
+    return [split]
+
+
+def _describe(layout: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(f"{images} and {masks}" for images, masks in layout.values())
