@@ -39,7 +39,7 @@ _POOLED = (
     "One confusion matrix over the voxels of all cases, background counted as a class; mean over the classes that are "
     "in prediction or truth. Large cases weigh more. n: cases that contain the class in prediction or truth."
 )
-_MAP = "Of the probabilities, not of one segmentation. One value for each case, then their mean."
+_MAP = "Of the probabilities, not of one segmentation. Every case counts: one value for each, then their mean."
 _CURVE = f"{_MAP} Maps cut at 256 thresholds:"
 _ADAPTIVE = f"{_MAP} Map cut at twice its mean:"
 _E = "E-measure (Fan et al. 2018). No object in the truth: the part of the pixels that are not predicted."
