@@ -21,7 +21,8 @@ _NUM_TRAIN = 40
 _TRAINING = {
     "sam2_checkpoint": "random",
     "learning_rate": 0.001,
-    "epochs": 6,
+    "epochs": 8,
+    "val_interval": 2,
     "num_workers": 0,
     "train#preprocessing#transforms#1#rotate_range": 0.3,
     "train#preprocessing#transforms#2#prob": 0.0,
