@@ -75,6 +75,12 @@ class PromptFreeMaskDecoder(MaskDecoder):
         self.class_hypernetworks.copy_from(weights, biases)
         self.class_tokens.weight.copy_(token.expand_as(self.class_tokens.weight))
 
+    def export_head(self) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+        """The token, weights and biases of class 0, as :meth:`init_head` takes them."""
+        networks = self.class_hypernetworks
+        weights, biases = ([p[0].detach() for p in layers] for layers in (networks.weights, networks.biases))
+        return self.class_tokens.weight[0].detach(), weights, biases
+
     def forward(self, embedding: torch.Tensor, positions: torch.Tensor, skips: Sequence[torch.Tensor]) -> torch.Tensor:
         """
         Args:

@@ -122,6 +122,10 @@ class PromptFreeSAM2(AdaptedSAM2):
         """Start the class head from SAM 2's mask token and hyper-network, see :class:`PromptFreeMaskDecoder`."""
         self.sam_mask_decoder.init_head(token, weights, biases)
 
+    def export_head(self) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
+        """The head of class 0 as :meth:`init_head` takes it."""
+        return self.sam_mask_decoder.export_head()
+
     def added_state_names(self) -> set[str]:
         """Names in the state dict that are not SAM 2's: adapters, PEG, class head, input projection and channels."""
         return {INPUT_CHANNELS, *super().added_state_names()}

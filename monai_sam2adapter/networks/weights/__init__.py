@@ -12,6 +12,7 @@ from .errors import CheckpointError, CheckpointFormatError, CheckpointMismatchEr
 from .loading import SAM2LoadReport, load_sam2_checkpoint
 from .network_weights import INPUT_CHANNELS, load_network_weights
 from .peer_checkpoint import PeerLoadReport, load_peer_checkpoint
+from .sam2_file import save_sam2_checkpoint
 from .sam2_net import SAM2Net
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "load_sam2_checkpoint",
     "prepare_base_weights",
     "save_adapter",
+    "save_sam2_checkpoint",
     "sha256_of_file",
 ]

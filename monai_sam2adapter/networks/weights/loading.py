@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 _SAM21_MARK = "no_obj_embed_spatial"
 
 # the mask token and hyper-network of SAM 2's single-mask output, the same in all variants; they start our class heads
-_MASK_TOKENS = "sam_mask_decoder.mask_tokens.weight"
+MASK_TOKENS, NUM_MASK_TOKENS = "sam_mask_decoder.mask_tokens.weight", 4
 _HYPERNETWORK = "sam_mask_decoder.output_hypernetworks_mlps.0.layers"
-_HEAD_WEIGHTS = {f"{_HYPERNETWORK}.{i}.weight": (width, 256) for i, width in enumerate((256, 256, 32))}
-_HEAD_BIASES = {f"{_HYPERNETWORK}.{i}.bias": (width,) for i, width in enumerate((256, 256, 32))}
+HEAD_WEIGHTS = {f"{_HYPERNETWORK}.{i}.weight": (width, 256) for i, width in enumerate((256, 256, 32))}
+HEAD_BIASES = {f"{_HYPERNETWORK}.{i}.bias": (width,) for i, width in enumerate((256, 256, 32))}
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,14 @@ def load_sam2_checkpoint(
     init_head = getattr(net, "init_head", None)
     head: dict[str, tuple[int, ...]] = {}
     if init_head is not None:
-        head = {_MASK_TOKENS: (4, 256), **_HEAD_WEIGHTS, **_HEAD_BIASES}
+        head = {MASK_TOKENS: (NUM_MASK_TOKENS, 256), **HEAD_WEIGHTS, **HEAD_BIASES}
     check_variant(tensors, own, path)
     expected = {name: tuple(own[name].shape) for name in used} | head
     check_tensors(tensors, expected, path, "SAM 2", "Load an official SAM 2 or SAM 2.1 file.")
 
     net.load_state_dict({name: tensors[name] for name in used}, strict=False)
     if init_head is not None:
-        init_head(tensors[_MASK_TOKENS][0], [tensors[k] for k in _HEAD_WEIGHTS], [tensors[k] for k in _HEAD_BIASES])
+        init_head(tensors[MASK_TOKENS][0], [tensors[k] for k in HEAD_WEIGHTS], [tensors[k] for k in HEAD_BIASES])
     net.base_checkpoint = path.stem
     report = SAM2LoadReport(
         path=path,
