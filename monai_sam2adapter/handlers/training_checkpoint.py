@@ -128,6 +128,27 @@ class TrainingCheckpoint:
                 "write elsewhere (--output_dir), or replace it (--overwrite True)."
             )
 
+    @staticmethod
+    def progress(output_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
+        """
+        How far the run in a folder has come.
+
+        Args:
+            output_dir: folder of the checkpoints.
+
+        Returns:
+            ``epoch``, ``max_epochs``, ``iteration``, ``best_metric`` and ``best_metric_epoch`` of its last epoch; None
+            when no epoch has ended.
+
+        Raises:
+            ValueError: when ``last.pt`` cannot be read.
+        """
+        last = Path(output_dir) / _LAST
+        if not last.is_file():
+            return None
+        saved = _read(last)
+        return {key: saved[key] for key in ("epoch", "max_epochs", "iteration", "best_metric", "best_metric_epoch")}
+
     def attach(self) -> None:
         """
         Check the folder, restore or remove the earlier run as asked, and start to listen to trainer and evaluator.

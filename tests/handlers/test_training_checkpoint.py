@@ -362,6 +362,21 @@ def test_folder_can_be_checked_before_anything_is_built(tmp_path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_progress_tells_how_far_a_run_has_come(start, tmp_path) -> None:
+    assert TrainingCheckpoint.progress(tmp_path) is None
+    run, checkpoint = start(epochs=3)
+    interrupt_after(run, 2)
+    length = run.trainer.state.epoch_length
+    best = {"best_metric": checkpoint.best_metric, "best_metric_epoch": checkpoint.best_metric_epoch}
+    assert TrainingCheckpoint.progress(tmp_path) == {"epoch": 2, "max_epochs": 3, "iteration": 2 * length, **best}
+
+
+def test_progress_of_a_damaged_file_is_an_error(tmp_path) -> None:
+    (tmp_path / "last.pt").write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"last\.pt is no checkpoint"):
+        TrainingCheckpoint.progress(tmp_path)
+
+
 def test_resuming_a_finished_run_is_refused(start) -> None:
     start(epochs=2)[0].trainer.run()
     with pytest.raises(ValueError, match=r"is finished: 2 of 2 epochs are done.*resume with more than 2 epochs"):
