@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
+
+from .settings import read_setting
 
 if TYPE_CHECKING:
     from ..bundle_packing import PackedBundle
@@ -37,21 +38,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def _run(args: argparse.Namespace) -> int:
     from ..bundle_packing import pack_bundle
 
-    settings = dict(map(_read_setting, args.settings))
+    settings = dict(map(read_setting, args.settings))
     packed = pack_bundle(args.bundle, args.weights, args.output_dir, args.url, settings, args.overwrite)
     print(_describe(packed, args.url))
     return 0
-
-
-def _read_setting(text: str) -> tuple[str, object]:
-    """Key and value, the value as JSON where it is any, such as a number or a list, else as the text that it is."""
-    key, separator, value = text.partition("=")
-    if not separator:
-        raise ValueError(f"--set {text} must be KEY=VALUE, such as --set variant=small.")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
 
 
 def _describe(packed: PackedBundle, url: str | None) -> str:
