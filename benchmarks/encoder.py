@@ -21,39 +21,12 @@ from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 from sam2.modeling.position_encoding import PositionEmbeddingSine
 from timing import add_machine_arguments, machine_header, medians_in_turn, ratio_or_dash
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from monai_sam2adapter.networks.nets import SAM2_VARIANTS, SAM2ImageEncoder, sam2_encoder_config
+from monai_sam2adapter.networks.profiling import count_macs
 
 MODES = ("inference", "training")
 COLUMNS = "{:<10} {:>10} {:<10} {:>9} {:>9} {:>6} {:>16} {:>20}"
-
-
-class MacCounter(TorchFunctionMode):
-    """Count the multiply-accumulate operations of a forward pass of ``model``, layers and attention apart."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.layers = self.attention = 0
-        kinds = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
-        self._handles = [m.register_forward_hook(self._count_layer) for m in model.modules() if isinstance(m, kinds)]
-
-    def __exit__(self, *exception: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        super().__exit__(*exception)
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        if function is nn.functional.scaled_dot_product_attention:
-            query, key, value = args[:3]  # (..., tokens, channels)
-            self.attention += query[..., 0].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
-        return function(*args, **(kwargs or {}))
-
-    def _count_layer(self, module: nn.Module, args: tuple[torch.Tensor], out: torch.Tensor) -> None:
-        if isinstance(module, nn.ConvTranspose2d):
-            self.layers += args[0].numel() * module.weight[0].numel()
-        else:  # per output value, the weights that lead to it
-            self.layers += out.numel() * module.weight[0].numel()
 
 
 def main() -> None:
@@ -67,7 +40,7 @@ def main() -> None:
         sam2, ours = make_encoders(variant, device)
         for height, width in args.sizes:
             x = torch.rand(args.batch, 3, height, width, device=device)
-            counts = [count_macs(encoder, x[:1]) for encoder in (sam2, ours)]
+            counts = [layers_and_attention(encoder, x[:1]) for encoder in (sam2, ours)]
             layers = " -> ".join(f"{layer / 1e9:.1f}" for layer, _ in counts)
             all_macs = " -> ".join(f"{(layer + attention) / 1e9:.1f}" for layer, attention in counts)
             for mode in args.modes:
@@ -135,12 +108,10 @@ def make_step(encoder: nn.Module, mode: str, x: torch.Tensor) -> Callable[[], No
     return {"inference": infer, "training": train}[mode]
 
 
-@torch.no_grad()
-def count_macs(encoder: nn.Module, x: torch.Tensor) -> tuple[int, int]:
+def layers_and_attention(encoder: nn.Module, x: torch.Tensor) -> tuple[int, int]:
     """MACs of the layers and of the attention."""
-    with MacCounter(encoder) as counter:
-        features_of(encoder, x)
-    return counter.layers, counter.attention
+    macs = count_macs(encoder, x).by_kind
+    return macs["linear"] + macs["convolution"], macs["attention"]
 
 
 if __name__ == "__main__":

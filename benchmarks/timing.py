@@ -9,9 +9,10 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
+
+from monai_sam2adapter.networks.profiling import device_name
 
 __all__ = ["add_machine_arguments", "machine_header", "medians_in_turn", "ratio_or_dash"]
 
@@ -26,10 +27,11 @@ def add_machine_arguments(parser: argparse.ArgumentParser) -> None:
 def machine_header(device: torch.device, threads: int) -> str:
     """Set the number of threads and say what runs where."""
     torch.set_num_threads(threads)
+    cpu = torch.device("cpu")
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "sam2"))
-    lines = [packages, f"Python {platform.python_version()}, {threads} threads on {_cpu_name()}"]
+    lines = [packages, f"Python {platform.python_version()}, {threads} threads on {device_name(cpu)}"]
     if device.type == "cuda":
-        lines.append(torch.cuda.get_device_name(device))
+        lines.append(device_name(device))
     return "\n".join(lines)
 
 
@@ -65,12 +67,3 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks: layers, blocks, adapters, nets and their weights."""
+"""Networks: layers, blocks, adapters, nets, their weights and what they cost."""
 
 from __future__ import annotations
 
-from . import adapters, blocks, layers, nets, utils, weights
+from . import adapters, blocks, layers, nets, profiling, utils, weights
 
-__all__ = ["adapters", "blocks", "layers", "nets", "utils", "weights"]
+__all__ = ["adapters", "blocks", "layers", "nets", "profiling", "utils", "weights"]

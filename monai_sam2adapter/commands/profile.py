@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``profile``: what a network costs, part by part."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = ["add_parser"]
+
+_NETWORKS = ("PromptFreeSAM2", "SAM2UNet", "SAM2UNeXT")
+# what the networks take, by the same names; where one is left out, the network's own default counts
+_NETWORK_OPTIONS = (
+    "variant",
+    "adapter",
+    "adapter_config",
+    "in_channels",
+    "out_channels",
+    "positional_encoding",
+    "dino_variant",
+    "dino_size",
+)
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Describe the command to the parser of the command line."""
+    text = "measure a network part by part: parameters, multiply-accumulate operations, time and memory"
+    parser = commands.add_parser(
+        "profile", help=text, description=f"{text}. An option that is left out has the network's own default."
+    )
+    parser.add_argument("--network", choices=_NETWORKS, default=_NETWORKS[0], help="which one (%(default)s)")
+    parser.add_argument("--variant", help="size of SAM 2: tiny, small, base_plus or large")
+    parser.add_argument("--adapter", help='an adapter method, "none" or "full"')
+    parser.add_argument(
+        "--adapter_config", metavar="JSON", help="settings of the adapter: '{\"bottleneck_ratio\": 0.5}'"
+    )
+    parser.add_argument("--in_channels", type=int, help="channels of the images")
+    parser.add_argument("--out_channels", type=int, help="number of classes")
+    parser.add_argument("--positional_encoding", help="peg or sam2, of PromptFreeSAM2")
+    parser.add_argument("--dino_variant", help="size of DINOv2, of SAM2UNeXT: small, base or large")
+    parser.add_argument("--dino_size", type=int, help="side of DINOv2's image in pixels, of SAM2UNeXT")
+    parser.add_argument(
+        "--sizes", nargs="+", default=["256"], metavar="SIZE", help="side or HEIGHTxWIDTH in pixels, 32 or more (256)"
+    )
+    parser.add_argument("--batch_size", type=int, default=1, help="images at a time (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
+    parser.add_argument("--threads", type=int, help="threads of PyTorch on the CPU")
+    parser.add_argument("--repeats", type=int, default=5, help="timed passes, the median counts (%(default)s)")
+    parser.add_argument("--reparameterize", action="store_true", help="fuse the network for inference first")
+    parser.add_argument("--json", metavar="FILE", help="write the numbers to this file, too")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    import torch
+
+    from ..networks import nets
+    from ..networks.profiling import profile_network, profile_table
+    from ..networks.utils import reparameterize_model
+
+    network_class = getattr(nets, args.network)
+    sizes = [_read_size(text) for text in args.sizes]
+    options = _network_options(args, network_class)
+    device = torch.device(args.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda needs a CUDA device, and PyTorch finds none; take --device cpu.")
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+
+    network = network_class(**options).eval().to(device)
+    report: dict[str, Any] = {
+        "machine": _machine(device),
+        "network": {"class": args.network, "config": network.config, "reparameterized": args.reparameterize},
+        "profiles": [],
+    }
+    if args.reparameterize:
+        reparameterize_model(network, inplace=True)
+    print(_header(report))
+    for size in sizes:
+        profile = profile_network(network, (args.batch_size, network.in_channels, *size), args.repeats)
+        report["profiles"].append(profile.to_dict())
+        print(f"\n{profile_table(profile)}", flush=True)
+    if args.json is not None:
+        _write(args.json, report)
+    return 0
+
+
+def _read_size(text: str) -> tuple[int, int]:
+    """``"256"`` or ``"480x360"`` as height and width."""
+    from ..networks.nets.adapted_sam2 import MIN_SIZE
+
+    height, separator, width = text.partition("x")
+    try:
+        size = int(height), int(width if separator else height)
+    except ValueError:
+        size = (0, 0)
+    if min(size) < MIN_SIZE:
+        raise ValueError(
+            f"--sizes takes sides or HEIGHTxWIDTH of {MIN_SIZE} pixels or more, such as 256 or 480x360, got {text!r}."
+        )
+    return size
+
+
+def _network_options(args: argparse.Namespace, network_class: type[nn.Module]) -> dict[str, Any]:
+    """The options that were given, as the network's class takes them."""
+    options = {name: getattr(args, name) for name in _NETWORK_OPTIONS if getattr(args, name) is not None}
+    known = inspect.signature(network_class).parameters
+    for name in options:
+        if name not in known:
+            raise ValueError(f"{network_class.__name__} has no option --{name}; leave it out.")
+    if "adapter_config" in options:
+        options["adapter_config"] = _read_settings(options["adapter_config"])
+    return options
+
+
+def _read_settings(text: str) -> dict[str, Any]:
+    try:
+        settings = json.loads(text)
+    except json.JSONDecodeError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise ValueError(f"--adapter_config must be a JSON object, such as '{{\"scale\": 0.5}}', got {text!r}.")
+    return settings
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    import platform
+
+    import torch
+
+    from ..networks.profiling import device_name
+
+    return {
+        "device": str(device),
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _header(report: dict[str, Any]) -> str:
+    machine, network = report["machine"], report["network"]
+    config = ", ".join(f"{name} {value}" for name, value in network["config"].items() if isinstance(value, str | int))
+    fused = ", reparameterized" if network["reparameterized"] else ""
+    return (
+        f"{network['class']}: {config}{fused}\n"
+        f"torch {machine['torch']}, Python {machine['python']}, {machine['threads']} threads, {machine['device']}: "
+        f"{machine['device_name']}"
+    )
+
+
+def _write(path: str, report: dict[str, Any]) -> None:
+    from ..atomic_file import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"\nwrote {path}")
