@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from .commands import check, demo, download, pack, phantom, profile
+from .commands import check, compare, demo, download, pack, phantom, profile
 
 __all__ = ["main"]
 
@@ -45,7 +45,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     # each imports what it needs when it runs: help and errors of the command line then come at once
-    for command in (check, phantom, download, demo, pack, profile):
+    for command in (check, phantom, download, demo, pack, profile, compare):
         command.add_parser(subparsers)
     return parser
 

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A comparison from its config to its tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from .cell import ComparisonCell
+from .checks import check_cells, check_disk, check_earlier_runs, parse
+from .config import ComparisonConfig
+from .costs import describe_machine, measure_costs
+from .grid import comparison_cells, trunk_cells, write_phantoms
+from .plot import write_plot
+from .runner import run_cells
+from .tables import cell_rows, markdown_tables, method_rows, write_csv
+
+__all__ = ["run_comparison"]
+
+_MAX_JOBS_ON_CPU = 4
+
+
+def run_comparison(
+    config: ComparisonConfig,
+    output_dir: str | os.PathLike[str],
+    bundles_dir: str | os.PathLike[str] = "bundles",
+    jobs: int | None = None,
+    report: Callable[[str], None] = print,
+) -> dict[str, str]:
+    """
+    Train and evaluate all methods on all data sets with all seeds, and write the tables and the plot.
+
+    Everything that can be checked is checked first, and every network is measured. What is finished in ``output_dir``
+    is not run again; a cell that fails is reported and the others go on. After each cell these files are written anew:
+    ``results.csv`` (a row for each training), ``table.csv`` and ``table.md`` (mean and deviation over seeds,
+    parameters, MACs, latency, peak memory), ``plot.png`` and ``plot.svg`` (score over MACs).
+
+    Args:
+        config: what is compared.
+        output_dir: folder for everything; made when missing.
+        bundles_dir: folder of the bundles. Defaults to "bundles".
+        jobs: trainings at a time. Defaults to 1 on a GPU, else to one for each core and 4 at most.
+        report: takes lines about the progress.
+
+    Returns:
+        the reasons of cells that failed, by what they are.
+
+    Raises:
+        ValueError: when something is wrong with the comparison, or another one writes to the folder.
+    """
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}.")
+    output_dir = Path(output_dir).resolve()
+    output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(output_dir / ".lock", timeout=0):
+            return _run(config, output_dir, Path(bundles_dir).resolve(), jobs, report)
+    except Timeout:
+        raise ValueError(
+            f"another comparison writes to {output_dir}; wait for it, or take another --output_dir."
+        ) from None
+
+
+def _run(
+    config: ComparisonConfig, output_dir: Path, bundles_dir: Path, jobs: int | None, report: Callable[[str], None]
+) -> dict[str, str]:
+    cells = comparison_cells(config, output_dir, bundles_dir)
+    trunks = trunk_cells(config, output_dir, bundles_dir)
+    write_phantoms(config, output_dir)
+    check_earlier_runs([*trunks.values(), *cells], output_dir)
+    # seeds differ in nothing that can be checked
+    first = [cell for cell in cells if cell.seed == config.seeds[0]]
+    report(f"{config.title}: {len(cells)} trainings ({len(first)} networks, {len(config.seeds)} seeds). Checking them.")
+    check_cells([*trunks.values(), *first])
+    on_gpu = any(_device_type(cell) != "cpu" for cell in first)
+    jobs = jobs or (1 if on_gpu else min(os.cpu_count() or 1, _MAX_JOBS_ON_CPU))
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    costs = measure_costs(first, output_dir, report)
+    check_disk(cells, {place: cost["total_parameters"] for place, cost in costs.items()}, output_dir)
+
+    report(f"Running {jobs} at a time with {threads} threads each; each writes to log.txt in its folder.")
+    errors: dict[ComparisonCell, str] = {}
+    if trunks:
+        errors |= run_cells(list(trunks.values()), output_dir, jobs, threads, report)
+    without_trunk = {file for file, cell in trunks.items() if cell in errors}
+    for cell in [cell for cell in cells if cell.trunk in without_trunk]:
+        errors[cell] = f"its trunk failed: {errors[trunks[str(cell.trunk)]]}"
+
+    def write() -> None:
+        _write_tables(config, cells, output_dir, errors, costs)
+
+    write()
+    errors |= run_cells([cell for cell in cells if cell not in errors], output_dir, jobs, threads, report, write)
+    write()
+    report(f"{output_dir}: results.csv, table.csv, table.md, plot.png, plot.svg.")
+    return {str(cell): reason for cell, reason in errors.items()}
+
+
+def _write_tables(
+    config: ComparisonConfig,
+    cells: Sequence[ComparisonCell],
+    output_dir: Path,
+    errors: Mapping[ComparisonCell, str],
+    costs: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> None:
+    per_cell = cell_rows(cells, output_dir, errors)
+    per_method = method_rows(per_cell, costs)
+    write_csv(per_cell, output_dir / "results.csv")
+    write_csv(per_method, output_dir / "table.csv")
+    (output_dir / "table.md").write_text(
+        markdown_tables(config.title, per_method, _notes(config, per_cell, costs)), encoding="utf-8"
+    )
+    write_plot(config.title, per_method, output_dir)
+
+
+def _notes(
+    config: ComparisonConfig,
+    rows: Sequence[Mapping[str, Any]],
+    costs: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> list[str]:
+    """What a reader has to know to compare the numbers with others."""
+    notes = []
+    for dataset in config.datasets:
+        own = [row for row in rows if row["dataset"] == dataset and row["state"] == "finished"]
+        shapes = sorted({str(tuple(cost["input_shape"])) for place, cost in costs.items() if place[0] == dataset})
+        trunk = config.datasets[dataset].get("trunk")
+        weights = (
+            f"the trunk {trunk}, trained on {config.trunks[trunk]['dataset']} first" if trunk else "sam2_checkpoint"
+        )
+        cases = f"{own[0]['cases']} test cases" if own else "not evaluated yet"
+        notes.append(f"{dataset}: {cases}; costs of one image of {', '.join(shapes)}; adapts {weights}.")
+    missing = sum(row["state"] != "finished" for row in rows)
+    if missing:
+        notes.append(f"{missing} of {len(rows)} trainings have no score; see results.csv.")
+    if len(config.seeds) > 1:
+        notes.append("± is the standard deviation over seeds, of a sample. It holds no other source of chance.")
+    notes.append(
+        "MACs count linear layers, convolutions, deformable ones, attention and resampling; latency and peak memory "
+        f"are those of a forward pass in float32. {describe_machine(costs)}"
+    )
+    return notes
+
+
+def _device_type(cell: ComparisonCell) -> str:
+    return str(parse(cell, "train").get_parsed_content("device")).partition(":")[0]

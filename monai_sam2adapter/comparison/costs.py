@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each network of a comparison costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..json_file import read_json, write_json
+from ..networks.profiling import device_name, latencies_in_turn, profile_network
+from ..networks.weights import prepare_base_weights
+from .cell import ComparisonCell
+from .checks import parse, reason_of
+
+__all__ = ["describe_machine", "measure_costs"]
+
+_FILE = "costs.json"
+_REPEATS = 5
+
+
+def measure_costs(
+    cells: Sequence[ComparisonCell], output_dir: Path, report: Callable[[str], None]
+) -> dict[tuple[str, str], dict[str, Any]]:
+    """
+    Build every network, give it its weights, and measure it: parameters, MACs, latency and peak memory of one image.
+
+    The networks of a data set are timed in turn, so that a slow moment of the machine hits all of them. What was
+    measured is kept in ``costs.json``, for the same networks on the same machine.
+
+    Args:
+        cells: one for each method and data set.
+        output_dir: folder of the comparison.
+        report: takes a line for each data set that is measured.
+
+    Returns:
+        by data set and method ``input_shape``, ``trained_parameters``, ``total_parameters``, ``macs``, ``latency`` in
+        seconds, ``peak_memory`` in bytes, and ``machine``.
+
+    Raises:
+        ValueError: when a network cannot be built, or its weights do not fit; the message names it.
+    """
+    kept: dict[str, Any] = read_json(output_dir / _FILE) or {}
+    costs: dict[tuple[str, str], dict[str, Any]] = {}
+    for dataset in dict.fromkeys(cell.dataset for cell in cells):
+        own = [cell for cell in cells if cell.dataset == dataset]
+        # of the data, since they may decide on the adapter
+        keys = {cell: f"{dataset} in {cell.dataset_dir}, {cell.identity()}, {_machine(cell)}" for cell in own}
+        if any(keys[cell] not in kept for cell in own):
+            report(f"Measuring {len(own)} networks on {dataset}.")
+            for cell, cost in _measure(own).items():
+                kept[keys[cell]] = cost
+            write_json(kept, output_dir / _FILE)
+        costs |= {(dataset, cell.method): kept[keys[cell]] for cell in own}
+    return costs
+
+
+def describe_machine(costs: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
+    """Where the costs were measured, as a sentence."""
+    return "Measured on " + "; ".join(dict.fromkeys(cost["machine"] for cost in costs.values())) + "."
+
+
+def _measure(cells: Sequence[ComparisonCell]) -> dict[ComparisonCell, dict[str, Any]]:
+    networks: dict[str, torch.nn.Module] = {}
+    costs: dict[ComparisonCell, dict[str, Any]] = {}
+    for cell in cells:
+        try:
+            # one network on the device at a time: on a GPU, all that is there counts as memory
+            networks[str(cell)], shape = _build(cell)
+            profile = profile_network(networks[str(cell)], shape, repeats=1, device=_device(cell))
+        except Exception as error:  # MONAI wraps what a config raises in errors of its own
+            raise ValueError(f"{cell}: {reason_of(error)}") from error
+        costs[cell] = {
+            "input_shape": list(shape),
+            "trained_parameters": sum(profile.trained_parameters.values()),
+            "total_parameters": sum(profile.total_parameters.values()),
+            "macs": profile.macs.total,
+            "peak_memory": profile.peak_memory,
+            "machine": _machine(cell),
+        }
+    for cell in cells:
+        networks[str(cell)].to(_device(cell))
+    shapes = {str(cell): costs[cell]["input_shape"] for cell in cells}
+    latencies = latencies_in_turn(networks, shapes, _REPEATS)
+    return {cell: {**costs[cell], "latency": latencies[str(cell)]} for cell in cells}
+
+
+def _build(cell: ComparisonCell) -> tuple[torch.nn.Module, tuple[int, ...]]:
+    """The network as training starts with it, and the shape of one image."""
+    parser = parse(cell, "train")
+    network = parser.get_parsed_content("network_def")
+    if cell.trunk is None:  # else there is no file yet
+        options = ("sam2_checkpoint", "dinov2_checkpoint")
+        checkpoint, dinov2 = (parser.get_parsed_content(key) if key in parser else None for key in options)
+        prepare_base_weights(network, checkpoint, False, dinov2)
+    height, width = parser.get_parsed_content("spatial_size")
+    return network, (1, network.in_channels, height, width)
+
+
+def _device(cell: ComparisonCell) -> torch.device:
+    return torch.device(parse(cell, "train").get_parsed_content("device"))
+
+
+def _machine(cell: ComparisonCell) -> str:
+    device = _device(cell)
+    threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
+    return f"{device_name(device)}{threads}, torch {torch.__version__}"

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cell of a comparison, in a process of its own: ``python -m monai_sam2adapter.comparison.worker FOLDER``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+from filelock import FileLock
+from monai.bundle import ConfigParser
+
+from ..handlers import TrainingCheckpoint
+from ..json_file import read_json
+from ..networks.weights import load_network_weights, save_sam2_checkpoint
+from .cell import ComparisonCell
+from .checks import reason_of
+
+__all__ = ["main", "run_cell"]
+
+TRUNK_FILE = "trunk.pt"
+
+
+def run_cell(folder: Path) -> None:
+    """
+    Train and evaluate what ``cell.json`` in a folder says, through MONAI's own entry, and write ``result.json``.
+
+    A training that was stopped goes on from its last epoch. Of the checkpoints only ``model.pt`` is kept.
+
+    Args:
+        folder: the cell's folder.
+
+    Raises:
+        FileNotFoundError: when there is no cell in the folder.
+    """
+    cell = ComparisonCell.read(folder)
+    if cell is None:
+        raise FileNotFoundError(f"there is no cell.json in {folder}.")
+    # a cell whose comparison was killed may be running still: wait for it, and take its result
+    with FileLock(folder / ".lock"):
+        if ComparisonCell.result(folder) is not None:
+            return
+        start = time.perf_counter()
+        trained = _train(cell, folder)
+        score = _write_trunk(cell, folder) if cell.metric is None else _evaluate(cell, folder)
+        seconds = time.perf_counter() - start
+        ComparisonCell.write_result({**trained, **score, "seconds": round(seconds, 1)}, folder)
+        (folder / "models" / "last.pt").unlink()  # with the optimizer, several times the weights
+
+
+def _train(cell: ComparisonCell, folder: Path) -> dict[str, Any]:
+    """Run ``training``, unless all its epochs are done; returns how far it went."""
+    models = folder / "models"
+    progress = TrainingCheckpoint.progress(models)
+    if progress is None or progress["epoch"] < progress["max_epochs"]:
+        state = {"overwrite": True} if progress is None else {"resume": True}
+        _run("training", cell, ["train"], {"output_dir": str(models), **state})
+        progress = TrainingCheckpoint.progress(models)
+    if progress is None:
+        raise RuntimeError("the training ended before its first epoch did.")
+    return {
+        "epochs": progress["epoch"],
+        "iterations": progress["iteration"],
+        "best_epoch": progress["best_metric_epoch"],
+        "best_validation": progress["best_metric"],
+    }
+
+
+def _evaluate(cell: ComparisonCell, folder: Path) -> dict[str, Any]:
+    """Run ``evaluating`` with the best weights and read the score."""
+    results = folder / "eval"
+    options = {"checkpoint_file": str(folder / "models" / "model.pt"), "output_dir": str(results)}
+    _run("evaluating", cell, ["train", "evaluate"], options)
+    content = read_json(results / "results.json")
+    summaries = {name: entry for part in ("pooled", "metrics") for name, entry in content[part].items()}
+    entry = summaries[cell.metric]
+    score = entry["summary"][-1]["mean"]
+    if score is None:
+        raise RuntimeError(f"{cell.metric} has no value on the test cases; see {results / 'results.json'}.")
+    return {"score": score, "larger_is_better": entry["larger_is_better"], "cases": len(content["cases"])}
+
+
+def _write_trunk(cell: ComparisonCell, folder: Path) -> dict[str, Any]:
+    """Write the trained weights in the layout of SAM 2's files."""
+    parser = ConfigParser()
+    parser.read_config(cell.config_files("train"))
+    parser.update(cell.common_options())
+    network = parser.get_parsed_content("network_def")
+    load_network_weights(network, folder / "models" / "model.pt")
+    save_sam2_checkpoint(network, folder / TRUNK_FILE)
+    return {}
+
+
+def _run(run_id: str, cell: ComparisonCell, configs: list[str], options: dict[str, Any]) -> None:
+    """Run one of the bundle's ids, and print the command that does the same."""
+    files = cell.config_files(*configs)
+    options = {**cell.common_options(), **options}
+    words = [run_id, "--config_file", str(files) if len(files) > 1 else files[0]]
+    for key, value in options.items():
+        words += [f"--{key}", str(value)]
+    print(f"$ python -m monai.bundle run {shlex.join(words)}", flush=True)
+    logging_file = str(Path(cell.bundle) / "configs" / "logging.conf")
+    monai.bundle.run(run_id, config_file=files, logging_file=logging_file, **options)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the cell in a folder; the last line that is printed says why it failed."""
+    try:
+        run_cell(Path(argv[0]))
+    except Exception as error:
+        traceback.print_exc()
+        print(f"error: {reason_of(error)}", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

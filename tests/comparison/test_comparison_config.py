@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a comparison may say, and the presets."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monai_sam2adapter.__main__ import _build_parser
+from monai_sam2adapter.comparison import ComparisonConfig
+from monai_sam2adapter.comparison.checks import check_keys
+from monai_sam2adapter.networks.adapters import adapter_names
+from monai_sam2adapter.networks.weights import SAM2_CATALOG
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+CONTENT: dict[str, Any] = {
+    "title": "Two methods",
+    "seeds": [0, 1],
+    "options": {"epochs": 2, "batch_size": 4},
+    "datasets": {
+        "hearts": {
+            "bundle": "acdc_cardiac_segmentation",
+            "phantom": {"kind": "acdc", "num_train": 1},
+            "trunk": "membranes",
+            "options": {"image_size": 32, "batch_size": 8},
+        },
+        "cells": {"bundle": "isbi2012_membrane_segmentation", "dataset_dir": "somewhere", "metric": "dice"},
+    },
+    "trunks": {"membranes": {"dataset": "cells", "options": {"adapter": "full"}}},
+    "methods": {"HP-Adapter": {"adapter": "hp", "epochs": 3}, "head only": {"adapter": "none"}},
+}
+PRESETS = ("cross", "gsam", "paper", "quick")
+
+
+def changed(place: str, value: Any) -> dict[str, Any]:
+    """The content with one value changed, or removed where it is ``...``."""
+    content = copy.deepcopy(CONTENT)
+    *parents, last = place.split("#")
+    entry = content
+    for parent in parents:
+        entry = entry[parent]
+    if value is ...:
+        del entry[last]
+    else:
+        entry[last] = value
+    return content
+
+
+class TestComparisonConfig:
+    def test_options_of_a_method_come_last(self) -> None:
+        config = ComparisonConfig.from_dict(CONTENT)
+        expected = {"epochs": 3, "batch_size": 8, "image_size": 32, "adapter": "hp"}
+        assert config.options_of("hearts", "HP-Adapter") == expected
+        assert config.options_of("cells", "head only") == {"epochs": 2, "batch_size": 4, "adapter": "none"}
+        assert config.trunk_options("membranes") == {"epochs": 2, "batch_size": 4, "adapter": "full"}
+
+    def test_the_command_line_comes_after_all(self) -> None:
+        config = ComparisonConfig.from_dict(CONTENT).with_arguments({"cells": "there"}, {"epochs": 1}, [5])
+        assert config.options_of("hearts", "HP-Adapter")["epochs"] == 1
+        assert config.trunk_options("membranes")["epochs"] == 1
+        assert config.datasets["cells"]["dataset_dir"] == "there"
+        assert list(config.seeds) == [5]
+
+    def test_a_file_is_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "own.json"
+        path.write_text(json.dumps(CONTENT), encoding="utf-8")
+        assert ComparisonConfig.load(path) == ComparisonConfig.from_dict(CONTENT)
+
+    def test_what_is_neither_file_nor_preset_names_the_presets(self) -> None:
+        with pytest.raises(FileNotFoundError, match=r"no file quik; .* presets cross, gsam, paper, quick"):
+            ComparisonConfig.load("quik")
+
+    def test_what_is_no_json_says_where(self, tmp_path: Path) -> None:
+        path = tmp_path / "own.json"
+        path.write_text('{"title": "half"', encoding="utf-8")
+        with pytest.raises(ValueError, match=r"own\.json is no JSON: .* line 1"):
+            ComparisonConfig.load(path)
+
+    @pytest.mark.parametrize(
+        ("place", "value", "message"),
+        [
+            ("title", " ", "title must be a text, got ' '"),
+            ("title", ..., "the comparison lacks title"),
+            ("epoch", 3, "a key of the comparison is 'epoch', which is unknown"),
+            ("seeds", 3, "seeds must be a list of whole numbers from 0, such as [0, 1, 2], got 3"),
+            ("seeds", [0, True], "seeds must be a list of whole numbers"),
+            ("seeds", [], "seeds must be a list of whole numbers"),
+            ("seeds", [1, 1], "seeds must differ, got [1, 1]"),
+            ("methods", {}, "methods is empty; name at least one"),
+            ("methods", ["hp"], "methods must map names to their settings, got list"),
+            ("methods", {"a/b": {}}, "'a/b' in methods names folders, too"),
+            ("methods", {"..": {}}, "'..' in methods names folders, too"),
+            ("methods", {"hp": {}, "HP": {}}, "must differ by more than case"),
+            ("methods#head only", "none", "methods#head only must be a dictionary, got 'none'"),
+            ("methods#head only", {"output_dir": "x"}, "methods#head only sets output_dir, which the comparison sets"),
+            ("methods#head only", {"seed": 3}, "methods#head only sets seed, which the comparison sets by itself"),
+            ("options#split_file", None, "options#split_file is null; leave it out"),
+            ("options", [1], "options must map keys of a bundle to values"),
+            ("datasets#cells#bundel", "x", "'bundel', which is unknown; did you mean bundle?"),
+            ("datasets#cells#bundle", ..., "datasets#cells#bundle must be a text, got None"),
+            ("datasets#cells#metric", 1, "datasets#cells#metric must be a text, got 1"),
+            ("datasets#hearts#dataset_dir", "x", "datasets#hearts has both dataset_dir and phantom"),
+            ("datasets#hearts#trunk", "membrane", "'membrane', which is unknown; did you mean membranes?"),
+            ("datasets#hearts#phantom", 3, "datasets#hearts#phantom must have a kind"),
+            ("datasets#hearts#phantom#kind", "acd", "'acd', which is unknown; did you mean acdc?"),
+            ("datasets#hearts#phantom#num_trian", 3, "did you mean num_train?"),
+            ("trunks#membranes#dataset", ..., "trunks#membranes#dataset is None, which is unknown"),
+            ("trunks#membranes#dataset", "cell", "did you mean cells?"),
+        ],
+        ids=str,
+    )
+    def test_ill_arg(self, place: str, value: Any, message: str) -> None:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            ComparisonConfig.from_dict(changed(place, value))
+
+    def test_folders_of_unknown_data_sets_and_of_phantoms_are_refused(self) -> None:
+        config = ComparisonConfig.from_dict(CONTENT)
+        with pytest.raises(ValueError, match="the data set is 'cell', which is unknown; did you mean cells"):
+            config.with_arguments({"cell": "there"})
+        with pytest.raises(ValueError, match="hearts is made of phantoms"):
+            config.with_arguments({"hearts": "there"})
+
+
+class TestPresets:
+    def test_names_are_those_in_the_help(self) -> None:
+        assert tuple(ComparisonConfig.presets()) == PRESETS
+        compare = _build_parser()._subparsers._group_actions[0].choices["compare"].format_help()  # type: ignore[union-attr]
+        assert all(name in compare for name in PRESETS)
+
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_keys_are_those_of_the_bundles_and_adapters_exist(self, name: str) -> None:
+        config = ComparisonConfig.load(name)
+        for dataset, entry in config.datasets.items():
+            train = json.loads((BUNDLES / entry["bundle"] / "configs" / "train.json").read_text(encoding="utf-8"))
+            for method in config.methods:
+                options = config.options_of(dataset, method)
+                check_keys(options, train)
+                assert options["adapter"] in [*adapter_names(), "none"]
+                assert "trunk" in entry or options["sam2_checkpoint"] in SAM2_CATALOG
+
+    def test_paper_has_its_data_sets_and_methods(self) -> None:
+        config = ComparisonConfig.load("paper")
+        assert list(config.datasets) == ["ISBI 2012", "Kvasir-SEG", "Synapse", "ACDC"]
+        assert [method["adapter"] for method in config.methods.values()] == ["none", "lora", "adaptformer", "hp", "lw"]
+        assert config.methods["SAM 2"]["positional_encoding"] == "sam2"
+        for dataset in config.datasets:
+            options = config.options_of(dataset, "HP-Adapter")
+            assert (options["epochs"], options["batch_size"], options["learning_rate"]) == (200, 8, 1e-4)
+
+    def test_gsam_has_its_data_sets_and_methods(self) -> None:
+        config = ComparisonConfig.load("gsam")
+        assert list(config.datasets) == ["ISBI 2012", "Kvasir-SEG", "Synapse"]
+        found = [method["adapter"] for method in config.methods.values()]
+        assert found == ["none", "lora", "conv_lora", "adaptformer", "sm_adaptformer"]
+
+    def test_cross_adapts_each_data_set_on_a_trunk_of_the_other(self) -> None:
+        for name in ("cross", "quick"):
+            config = ComparisonConfig.load(name)
+            for dataset, entry in config.datasets.items():
+                assert config.trunks[entry["trunk"]]["dataset"] != dataset
+        assert len(ComparisonConfig.load("cross").seeds) == 3

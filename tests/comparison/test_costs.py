@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each network of a comparison costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from monai_sam2adapter.comparison import ComparisonCell, costs
+from monai_sam2adapter.comparison.costs import describe_machine, measure_costs
+from monai_sam2adapter.networks.nets import PromptFreeSAM2
+from monai_sam2adapter.networks.profiling import count_macs
+
+
+class TestMeasureCosts:
+    def test_measures_once_and_keeps_it(
+        self, make_cell: Callable[..., ComparisonCell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        cells = [make_cell("head only"), make_cell("lw", options={"adapter": "lw"})]
+        lines: list[str] = []
+        measured = measure_costs(cells, tmp_path, lines.append)
+        assert lines == ["Measuring 2 networks on hearts."]
+        network = PromptFreeSAM2(adapter="lw", in_channels=1, out_channels=4).eval()
+        found = measured["hearts", "lw"]
+        assert found["input_shape"] == [1, 1, 32, 32]
+        assert found["macs"] == count_macs(network, torch.rand(1, 1, 32, 32)).total
+        assert found["total_parameters"] == sum(p.numel() for p in network.parameters())
+        assert found["trained_parameters"] == sum(p.numel() for p in network.parameters() if p.requires_grad)
+        assert found["peak_memory"] > 4 * found["total_parameters"]
+        assert 0 < measured["hearts", "head only"]["macs"] < found["macs"]
+        assert found["latency"] > 0
+        assert f"torch {torch.__version__}" in describe_machine(measured)
+
+        monkeypatch.setattr(costs, "profile_network", lambda *args, **kwargs: pytest.fail("measured again"))
+        assert measure_costs(cells, tmp_path, lines.append) == measured
+        assert len(lines) == 1
+
+    def test_a_network_that_cannot_be_built_is_named(
+        self, make_cell: Callable[..., ComparisonCell], tmp_path: Path
+    ) -> None:
+        cell = make_cell("mistaken", options={"adapter": "hpp"})
+        with pytest.raises(ValueError, match=r"hearts, mistaken, seed 0: .*hpp"):
+            measure_costs([cell], tmp_path, lambda line: None)
+        assert not (tmp_path / "costs.json").exists()
+
+    def test_missing_weights_are_found_before_the_training(
+        self, make_cell: Callable[..., ComparisonCell], tmp_path: Path
+    ) -> None:
+        cell = make_cell(options={"sam2_checkpoint": "absent.pt"})
+        with pytest.raises(ValueError, match=r"hearts, lw, seed 0: there is no file absent\.pt"):
+            measure_costs([cell], tmp_path, lambda line: None)
+        assert measure_costs([make_cell(trunk="not/there/yet.pt")], tmp_path, lambda line: None)

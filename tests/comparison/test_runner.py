@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells in processes: order, failures, interruption. The worker is replaced by a script of a few lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from monai_sam2adapter.comparison import ComparisonCell, runner
+from monai_sam2adapter.comparison.runner import run_cells
+
+WORKER = """
+import json, os, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+cell = json.loads((folder / "cell.json").read_text())
+method, order = cell["method"], folder.parents[2] / "order.txt"
+with order.open("a") as file:
+    file.write(f"{method} {cell['seed']} {os.environ['OMP_NUM_THREADS']}\\n")
+if method == "fails":
+    print("error: no luck", file=sys.stderr)
+    sys.exit(1)
+if method == "killed":
+    os.kill(os.getpid(), 9)
+if method == "endless":
+    time.sleep(600)
+(folder / "result.json").write_text(json.dumps({"score": 0.25, "seconds": 1.0}))
+"""
+
+
+@pytest.fixture(autouse=True)
+def fake_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "worker.py"
+    path.write_text(WORKER, encoding="utf-8")
+    monkeypatch.setattr(runner, "_COMMAND", (sys.executable, str(path)))
+
+
+class TestRunCells:
+    def test_all_run_in_order_and_each_is_reported(
+        self, make_cell: Callable[..., ComparisonCell], tmp_path: Path
+    ) -> None:
+        cells = [make_cell("hp", 0), make_cell("lw", 0), make_cell("hp", 1)]
+        lines: list[str] = []
+        ended: list[int] = []
+        assert run_cells(cells, tmp_path, 1, 3, lines.append, lambda: ended.append(1)) == {}
+        assert (tmp_path / "cells" / "order.txt").read_text().split("\n")[:3] == ["hp 0 3", "lw 0 3", "hp 1 3"]
+        assert len(ended) == 3
+        assert lines[0].startswith("[1/3] hearts, hp, seed 0: miou_pooled 0.2500 (")
+        assert "left" in lines[0]
+        assert "left" not in lines[2]
+
+    def test_what_is_finished_is_not_run_again(self, make_cell: Callable[..., ComparisonCell], tmp_path: Path) -> None:
+        cells = [make_cell("hp", seed) for seed in range(2)]
+        lines: list[str] = []
+        run_cells(cells[:1], tmp_path, 1, 1, lines.append)
+        run_cells(cells, tmp_path, 1, 1, lines.append)
+        assert (tmp_path / "cells" / "order.txt").read_text() == "hp 0 1\nhp 1 1\n"
+        assert lines[1] == "1 of 2 are finished already."
+
+    def test_a_failed_cell_is_reported_and_the_others_go_on(
+        self, make_cell: Callable[..., ComparisonCell], tmp_path: Path
+    ) -> None:
+        cells = [make_cell("fails"), make_cell("killed"), make_cell("hp")]
+        lines: list[str] = []
+        errors = run_cells(cells, tmp_path, 2, 1, lines.append)
+        assert set(errors) == set(cells[:2])
+        assert errors[cells[0]].startswith("no luck (see ")
+        assert errors[cells[1]].startswith("ended by signal 9 (9 is often the system's answer to too little memory)")
+        assert any("fails, seed 0: FAILED, no luck" in line for line in lines)
+        assert ComparisonCell.result(cells[2].folder(tmp_path)) is not None
+
+    def test_an_interruption_ends_the_cells_that_run(
+        self, make_cell: Callable[..., ComparisonCell], tmp_path: Path
+    ) -> None:
+        def interrupt(line: str) -> None:
+            raise KeyboardInterrupt
+
+        start = time.perf_counter()
+        with pytest.raises(KeyboardInterrupt):
+            run_cells([make_cell("endless"), make_cell("hp")], tmp_path, 2, 1, interrupt)
+        assert time.perf_counter() - start < 60
+        assert ComparisonCell.result(make_cell("endless").folder(tmp_path)) is None

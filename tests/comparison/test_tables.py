@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables, from numbers that can be checked by hand."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monai_sam2adapter.comparison import ComparisonCell
+from monai_sam2adapter.comparison.tables import cell_rows, markdown_tables, method_rows, write_csv
+
+COST = {
+    **{"input_shape": [1, 1, 32, 32], "trained_parameters": 1_230_000, "total_parameters": 30_000_000},
+    **{"macs": 4_560_000_000, "peak_memory": 200_000_000, "latency": 0.0312, "machine": "a machine"},
+}
+
+
+def result(score: float, **others: Any) -> dict[str, Any]:
+    return {"score": score, "larger_is_better": True, "cases": 2, "epochs": 3, "iterations": 30, "seconds": 9, **others}
+
+
+@pytest.fixture
+def rows(make_cell: Callable[..., ComparisonCell], tmp_path: Path) -> list[dict[str, Any]]:
+    """Two scores of hp, one of lw whose other seed failed, none of lora."""
+    cells = [make_cell(method, seed) for seed in (0, 1) for method in ("hp", "lw", "lora")]
+    ComparisonCell.write_result(result(0.5), cells[0].folder(tmp_path))
+    ComparisonCell.write_result(result(0.6), cells[1].folder(tmp_path))
+    ComparisonCell.write_result(result(0.7, iterations=28), cells[3].folder(tmp_path))
+    return cell_rows(cells, tmp_path, {cells[4]: "no luck"})
+
+
+class TestTables:
+    def test_a_row_for_each_cell(self, rows: list[dict[str, Any]]) -> None:
+        assert [row["state"] for row in rows] == ["finished", "finished", "waiting", "finished", "failed", "waiting"]
+        assert [row["score"] for row in rows] == [0.5, 0.6, "", 0.7, "", ""]
+        assert rows[4]["error"] == "no luck"
+
+    def test_mean_and_deviation_of_a_sample(self, rows: list[dict[str, Any]]) -> None:
+        hp, lw, lora = method_rows(rows, {("hearts", "hp"): COST})
+        assert hp["mean"] == pytest.approx(0.6)
+        assert hp["std"] == pytest.approx(math.sqrt(0.02))  # (0.1 ** 2 + 0.1 ** 2) / (2 - 1)
+        assert (hp["seeds"], hp["iterations"], hp["macs"]) == (2, 28, 4_560_000_000)
+        assert (lw["mean"], lw["seeds"]) == (0.6, 1)
+        assert math.isnan(lw["std"])
+        assert math.isnan(lora["mean"])
+        assert lora["seeds"] == 0
+
+    def test_markdown(self, rows: list[dict[str, Any]]) -> None:
+        rows[1]["score"] = 0.59
+        text = markdown_tables("A title", method_rows(rows, {("hearts", "hp"): COST}), ["A note."])
+        lines = text.splitlines()
+        assert lines[0] == "# A title"
+        assert "| method | hearts (miou_pooled) |" in lines
+        assert "| hp | **0.600 ± 0.141** |" in lines
+        assert "| lw | 0.590 |" in lines
+        assert "| lora | - |" in lines
+        costs = "| hp | **0.600 ± 0.141** | 2 | 28 | 1.23 M | 30.00 M | 4.56 | 31 ms | 200 MB |"
+        assert costs in lines
+        assert "| lora | - | 0 | - | - | - | - | - | - |" in lines
+        assert lines[-1] == "- A note."
+
+    def test_where_smaller_is_better_the_smallest_is_best(self, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row["larger_is_better"] = False
+        rows[1]["score"] = 0.59
+        assert "| lw | **0.590** |" in markdown_tables("A title", method_rows(rows, {}), [])
+
+    def test_csv_is_read_as_it_was_written(self, rows: list[dict[str, Any]], tmp_path: Path) -> None:
+        write_csv(rows, tmp_path / "results.csv")
+        with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
+            assert [row["score"] for row in csv.DictReader(file)] == ["0.5", "0.6", "", "0.7", "", ""]

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cell trained and evaluated, resumed, and what it says when it fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+import pytest
+import torch
+
+from monai_sam2adapter.comparison import ComparisonCell, worker
+from monai_sam2adapter.comparison.worker import main, run_cell
+from monai_sam2adapter.handlers import TrainingCheckpoint
+from monai_sam2adapter.networks.nets import PromptFreeSAM2
+from monai_sam2adapter.networks.weights import load_sam2_checkpoint
+
+
+@pytest.fixture
+def written(make_cell: Callable[..., ComparisonCell], tmp_path: Path) -> Callable[..., Path]:
+    """The folder of a cell, as the runner leaves it to the worker."""
+
+    def write(**arguments: object) -> Path:
+        make_cell(**arguments).write(tmp_path)
+        return tmp_path
+
+    return write
+
+
+class TestRunCell:
+    def test_trains_and_evaluates(self, written: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+        folder = written()
+        run_cell(folder)
+        result = ComparisonCell.result(folder)
+        assert result is not None
+        assert (result["epochs"], result["iterations"], result["cases"]) == (2, 2, 2)
+        results = json.loads((folder / "eval" / "results.json").read_text(encoding="utf-8"))
+        assert result["score"] == results["pooled"]["miou_pooled"]["summary"][-1]["mean"]
+        assert result["larger_is_better"] is True
+        assert {path.name for path in (folder / "models").glob("*.pt")} == {"model.pt"}
+        commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("$ ")]
+        assert [command.split()[5] for command in commands] == ["training", "evaluating"]
+
+    def test_a_metric_of_cases_where_smaller_is_better(self, written: Callable[..., Path]) -> None:
+        folder = written(metric="hd95_mm")
+        run_cell(folder)
+        assert ComparisonCell.result(folder)["larger_is_better"] is False
+
+    def test_a_stopped_training_goes_on_and_ends_as_if_it_had_not_stopped(
+        self, written: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = written()
+        run_cell(folder)
+        whole = torch.load(folder / "models" / "model.pt", weights_only=True)
+        for path in (folder / "result.json", folder / "models" / "model.pt"):
+            path.unlink()
+
+        def stop(checkpoint: TrainingCheckpoint, trainer: Any) -> None:
+            save(checkpoint, trainer)
+            raise KeyboardInterrupt
+
+        save = TrainingCheckpoint._save_last
+        with monkeypatch.context() as patched:
+            patched.setattr(TrainingCheckpoint, "_save_last", stop)
+            with pytest.raises(KeyboardInterrupt):
+                run_cell(folder)
+        assert TrainingCheckpoint.progress(folder / "models")["epoch"] == 1
+        assert ComparisonCell.result(folder) is None
+        run_cell(folder)
+        again = torch.load(folder / "models" / "model.pt", weights_only=True)
+        assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+        assert ComparisonCell.result(folder)["epochs"] == 2
+
+    def test_a_finished_training_is_only_evaluated(
+        self, written: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = written()
+        monkeypatch.setattr(worker, "_evaluate", lambda cell, folder: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_cell(folder)
+        monkeypatch.undo()
+        ran: list[str] = []
+        run = monai.bundle.run
+        monkeypatch.setattr(worker.monai.bundle, "run", lambda run_id, **k: (ran.append(run_id), run(run_id, **k)))
+        run_cell(folder)
+        assert ran == ["evaluating"]
+        run_cell(folder)  # nothing is left to do
+        assert ran == ["evaluating"]
+
+    def test_a_trunk_is_written_in_sam2s_layout(self, written: Callable[..., Path]) -> None:
+        folder = written(metric=None, options={"adapter": "full", "positional_encoding": "sam2"})
+        run_cell(folder)
+        assert ComparisonCell.result(folder)["epochs"] == 2
+        net = PromptFreeSAM2(adapter="hp", in_channels=1)
+        report = load_sam2_checkpoint(net, folder / "trunk.pt")
+        assert report.variant == "tiny"
+        trained = torch.load(folder / "models" / "model.pt", weights_only=True)
+        name = "image_encoder.trunk.blocks.0.attn.qkv.weight"
+        assert torch.equal(net.state_dict()[name], trained[name])
+
+    def test_a_folder_without_a_cell_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError, match=r"there is no cell\.json"):
+            run_cell(tmp_path)
+
+
+def test_the_last_line_says_why_a_cell_failed(written: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(options={"learning_rate": -1.0})
+    assert main([str(folder)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "error: Invalid learning rate: -1.0"
+    assert ComparisonCell.result(folder) is None
