@@ -27,6 +27,7 @@ from .isbi2012 import ISBI2012_CLASS_NAMES, find_isbi2012_slices, isbi2012_datal
 from .isbi2012_phantom import write_isbi2012_phantom
 from .kvasir import KVASIR_CLASS_NAMES, find_kvasir_images, kvasir_datalist, kvasir_folds, kvasir_list_problems
 from .kvasir_phantom import write_kvasir_phantom
+from .label_profile import LabelProfile, profile_labels
 from .label_scheme import LabelScheme
 from .neighbors import slices_with_neighbors
 from .pair_phantom import write_pair_phantom
@@ -60,6 +61,7 @@ __all__ = [
     "DicomSeries",
     "EpochSampler",
     "ImageFileReader",
+    "LabelProfile",
     "LabelScheme",
     "SeededCacheDataset",
     "SeededIndex",
@@ -94,6 +96,7 @@ __all__ = [
     "packaged_split_file",
     "pair_datalist",
     "pair_parts",
+    "profile_labels",
     "read_folds",
     "read_split",
     "require_highdicom",
