@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from .adapter_file import load_adapter, save_adapter
-from .base_weights import prepare_base_weights
+from .base_weights import check_base_weights, prepare_base_weights
 from .catalog import SAM2_CATALOG, CatalogEntry
 from .dinov2_weights import load_dinov2_checkpoint
 from .download import default_weights_directory, download_sam2_checkpoint, sha256_of_file
@@ -26,6 +26,7 @@ __all__ = [
     "SAM2LoadReport",
     "SAM2Net",
     "UnsafeCheckpointError",
+    "check_base_weights",
     "default_weights_directory",
     "download_sam2_checkpoint",
     "load_adapter",

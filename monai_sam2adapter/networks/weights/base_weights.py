@@ -9,7 +9,7 @@ import os
 from .loading import load_sam2_checkpoint
 from .sam2_net import SAM2Net
 
-__all__ = ["prepare_base_weights"]
+__all__ = ["check_base_weights", "prepare_base_weights"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def prepare_base_weights(
     if dino_checkpoint is not None and load_dinov2 is None:
         raise ValueError(f"{type(net).__name__} has no DINOv2 to load {dino_checkpoint} into; leave it out.")
     frozen = ", ".join(net.config["freeze"])
-    _check_frozen(net, checkpoint, dino_checkpoint)
+    check_base_weights(net, checkpoint, dino_checkpoint)
     if load_dinov2 is not None and dino_checkpoint is not None:
         load_dinov2(dino_checkpoint)
     if checkpoint not in (None, RANDOM):
@@ -57,10 +57,22 @@ def prepare_base_weights(
         logger.warning("Training starts from random weights%s.", f", with {frozen} frozen" if frozen else "")
 
 
-def _check_frozen(
-    net: SAM2Net, checkpoint: str | os.PathLike[str] | None, dino_checkpoint: str | os.PathLike[str] | None
+def check_base_weights(
+    net: SAM2Net,
+    checkpoint: str | os.PathLike[str] | None,
+    dino_checkpoint: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Stop when a frozen part would stay random without having been asked for."""
+    """
+    Stop a new training run when a frozen part would stay random without having been asked for; no file is opened.
+
+    Args:
+        net: as in :func:`prepare_base_weights`.
+        checkpoint: as in :func:`prepare_base_weights`.
+        dino_checkpoint: as in :func:`prepare_base_weights`.
+
+    Raises:
+        ValueError: when pretrained parts are frozen and no weights are named for them.
+    """
     frozen = net.config["freeze"]
     if checkpoint is None and net.base_checkpoint is None and frozen:
         raise ValueError(
