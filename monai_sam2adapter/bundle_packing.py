@@ -21,6 +21,7 @@ from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple_rep
 
 from .atomic_file import atomic_path
+from .networks.adapter_choice import AUTO_ADAPTER, read_adapter_choice
 from .networks.weights import CheckpointFormatError, CheckpointMismatchError, SAM2Net, load_network_weights
 
 __all__ = ["PackedBundle", "pack_bundle"]
@@ -85,14 +86,16 @@ def pack_bundle(
         url: address that the zip file will have. It goes with the checksum into ``model_info.json`` in ``output_dir``,
             beside what that file holds already. Defaults to None: that file is left alone.
         settings: new defaults of keys at the top of the configs, such as ``{"variant": "small", "image_size": 256}``;
-            the metadata follows: image size, channels in and out, and names of classes. Defaults to none.
+            the metadata follows: image size, channels in and out, and names of classes. In place of adapter "auto" goes
+            the adapter that the training has written beside the weights. Defaults to none.
         overwrite: whether to replace another zip file or entry of the same version. Defaults to False.
 
     Returns:
         what was written.
 
     Raises:
-        FileNotFoundError: when the bundle's metadata, its inference config or the weights are missing.
+        FileNotFoundError: when the bundle's metadata, its inference config or the weights are missing, or for "auto"
+            the choice beside the weights.
         FileExistsError: when there is another zip file or entry of this version, and ``overwrite`` is False.
         ValueError: when name, metadata or settings are not fit for MONAI, or the weights for the network.
     """
@@ -101,7 +104,7 @@ def pack_bundle(
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / root.name
         _copy_bundle(root, staged)
-        _change_defaults(staged, settings or {})
+        _change_defaults(staged, settings or {}, weights)
         metadata = _read_metadata(staged)
         config = _read_config(staged)
         network = _build(config, "network_def")
@@ -160,19 +163,21 @@ def _files_to_pack(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _change_defaults(staged: Path, settings: Mapping[str, Any]) -> None:
+def _change_defaults(staged: Path, settings: Mapping[str, Any], weights: Path) -> None:
     configs = {path: _read_json(path) for path in staged.glob("configs/*.json") if path.name != "metadata.json"}
     inference = configs.get(staged / "configs" / "inference.json")
     if inference is None:
         raise FileNotFoundError(f"{staged.name} has no configs/inference.json; name the folder of a whole bundle.")
     settable = sorted(key for key, value in inference.items() if _is_plain(value) and key not in _NOT_SETTABLE)
-    for key, value in settings.items():
+    for key in settings:
         if key not in settable:
             similar = difflib.get_close_matches(key, settable, 1)
             question = f", did you mean {similar[0]!r}?" if similar else "."
             raise ValueError(
                 f"the bundle has no setting {key!r}{question} Those that can be set: {', '.join(settable)}."
             )
+    settings = _replace_auto(settings, inference, weights)
+    for key, value in settings.items():
         for config in configs.values():
             if key in config:
                 config[key] = value
@@ -181,6 +186,15 @@ def _change_defaults(staged: Path, settings: Mapping[str, Any]) -> None:
             path.write_text(_to_json(config), encoding="utf-8")
     if "image_size" in settings:
         _change_image_size(staged, settings["image_size"])
+
+
+def _replace_auto(settings: Mapping[str, Any], config: Mapping[str, Any], weights: Path) -> Mapping[str, Any]:
+    """Put the adapter that the training has chosen in the place of ``auto``, so that the bundle needs no other file."""
+    asked = {**config, **settings}
+    if asked.get("adapter") != AUTO_ADAPTER:
+        return settings
+    choice = read_adapter_choice(AUTO_ADAPTER, weights, asked.get("adapter_config"), asked.get("macs_budget"))
+    return {**settings, "adapter": choice.adapter, "adapter_config": choice.config, "macs_budget": None}
 
 
 def _change_image_size(staged: Path, image_size: Any) -> None:
@@ -326,10 +340,12 @@ def _to_json(content: Mapping[str, Any]) -> str:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value is a number, a text, or a list of such; no object and no expression."""
+    """Whether a value is a number, a text, or a list or dictionary of such; no object and no expression."""
     if isinstance(value, list):
         return all(map(_is_plain, value))
-    return not isinstance(value, dict) and not (isinstance(value, str) and value[:1] in ("$", "@", "%"))
+    if isinstance(value, dict):
+        return "_target_" not in value and all(map(_is_plain, value.values()))
+    return not (isinstance(value, str) and value[:1] in ("$", "@", "%"))
 
 
 def _sha1(path: Path) -> str:

@@ -155,7 +155,7 @@ class TestRefusals:
             ({**SETTINGS, "adaptor": "none"}, "did you mean 'adapter'"),
             (
                 {**SETTINGS, "network_def": 1},
-                "no setting 'network_def'. Those that can be set: adapter, batch_size, .*tta",
+                "no setting 'network_def'. Those that can be set: adapter, adapter_config, batch_size, .*tta",
             ),
             ({**SETTINGS, "bundle_root": "/"}, "no setting 'bundle_root'"),
             ({**SETTINGS, "num_neighbors": 1}, "in_channels 1 .num_neighbors 0.*in_channels 3 .num_neighbors 1"),

@@ -33,12 +33,12 @@ FILES = {
 TRAINING_KEYS = {
     *("dataset_dir", "output_dir", "sam2_checkpoint", "variant", "adapter", "positional_encoding", "image_size"),
     *("epochs", "batch_size", "learning_rate", "amp", "device", "num_workers", "resume", "overwrite", "seed"),
-    *("cache_rate", "fold", "split_file", "val_interval"),
+    *("cache_rate", "fold", "split_file", "val_interval", "adapter_config", "macs_budget"),
 }
 INFERENCE_KEYS = {
     *("dataset_dir", "output_dir", "checkpoint_file", "variant", "adapter", "positional_encoding", "image_size"),
     *("batch_size", "amp", "device", "num_workers", "datalist_key", "output_format", "tta_flips", "largest_component"),
-    *("save_probabilities", "save_uncertainty", "skip_existing"),
+    *("save_probabilities", "save_uncertainty", "skip_existing", "adapter_config", "macs_budget"),
 }
 # what a network has not
 WITHOUT = {"sam2_unext_segmentation": {"positional_encoding"}}
@@ -51,7 +51,8 @@ DIFFERENT = {
         *("train#preprocessing#transforms", "validate#preprocessing", "validate#dataset#data", "validate#key_metric"),
         *(f"train#dataset#{key}" for key in ("_target_", "data", "volume_transform", "num_neighbors")),
         *(f"train#dataset#{key}" for key in ("slice_axis", "foreground_only", "num_workers")),
-        "validate#handlers#2#slice_axis",
+        *("validate#handlers#2#slice_axis", "prepare_adapter#build#in_channels"),
+        *(f"prepare_adapter#profile#{key}" for key in ("load", "slice_axis")),
         *(f"validate#inferer{key}" for key in _INFERER),
     ),
     "evaluate": (
@@ -74,7 +75,8 @@ ALSO_DIFFERENT = {
         "train": (
             *("task", "folders", "positional_encoding", "network_def", "dinov2_checkpoint"),
             *("dino_variant", "dino_size"),
-            *("variant", "adapter", "epochs", "batch_size", "learning_rate", "cache_rate", "training#1"),
+            *("variant", "adapter", "epochs", "batch_size", "learning_rate", "cache_rate", "training#2"),
+            *("prepare_adapter#build", "prepare_adapter#dinov2_checkpoint"),
             *("train#loss", "train#optimizer", "train#lr_scheduler#eta_min"),
             *("validate#postprocessing", "validate#handlers#2#class_names"),
         ),
@@ -299,10 +301,20 @@ class TestAlike:
 
     def test_training_and_inference_describe_one_network(self, bundle: Path) -> None:
         train, inference = read(bundle, "train"), read(bundle, "inference")
-        options = {value.removeprefix("@") for value in map(str, train["network_def"].values()) if value[0] == "@"}
+        choices = [{**config["adapter_choice"], "weights": None} for config in (train, inference)]
+        assert choices[0] == choices[1]
+        values = map(str, [*train["network_def"].values(), *choices[0].values()])
+        options = {value.removeprefix("@") for value in values if value[0] == "@"}
         for key in ("image_size", "network_def", *options):
             assert train[key] == inference[key], key
-        assert options >= {"variant", "adapter"}
+        assert options >= {"variant", "adapter", "adapter_config", "macs_budget"}
+
+    def test_the_adapter_is_chosen_for_the_network_of_the_bundle(self, bundle: Path) -> None:
+        train = read(bundle, "train")
+        chosen = {"adapter": "$@adapter_choice.adapter", "adapter_config": "$@adapter_choice.config"}
+        build = train["prepare_adapter"]["build"]
+        assert build.pop("_mode_") == "callable"
+        assert {**build, **chosen} == train["network_def"]
 
     @pytest.mark.parametrize("name", DIFFERENT)
     def test_configs_are_those_of_the_first_bundle_but_for_the_data(self, name: str, bundle: Path) -> None:

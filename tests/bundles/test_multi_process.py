@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -109,3 +110,12 @@ def test_an_error_in_one_process_ends_the_other(dataset_dir: Path, tmp_path: Pat
     assert done.returncode != 0
     assert "batch_size should be a positive integer value" in done.stderr
     assert not list(tmp_path.glob("*.pt"))
+
+
+def test_the_processes_choose_the_same_adapter(dataset_dir: Path, tmp_path: Path) -> None:
+    done = train(dataset_dir, tmp_path, adapter="auto", macs_budget=2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("adapter auto: ") == 1
+    choice = json.loads((tmp_path / "adapter_choice.json").read_text(encoding="utf-8"))
+    names = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert any(f".adapters.{choice['adapter']}." in name for name in names)
