@@ -133,6 +133,7 @@ def _notes(
         )
         cases = f"{own[0]['cases']} test cases" if own else "not evaluated yet"
         notes.append(f"{dataset}: {cases}; costs of one image of {', '.join(shapes)}; adapts {weights}.")
+    notes += [f"{dataset}, {method}: {cost['choice']}" for (dataset, method), cost in costs.items() if cost["choice"]]
     missing = sum(row["state"] != "finished" for row in rows)
     if missing:
         notes.append(f"{missing} of {len(rows)} trainings have no score; see results.csv.")

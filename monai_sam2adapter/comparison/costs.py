@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ..json_file import read_json, write_json
+from ..networks.adapter_choice import AUTO_ADAPTER, read_adapter_choice
 from ..networks.profiling import device_name, latencies_in_turn, profile_network
 from ..networks.weights import prepare_base_weights
 from .cell import ComparisonCell
@@ -37,7 +38,7 @@ def measure_costs(
 
     Returns:
         by data set and method ``input_shape``, ``trained_parameters``, ``total_parameters``, ``macs``, ``latency`` in
-        seconds, ``peak_memory`` in bytes, and ``machine``.
+        seconds, ``peak_memory`` in bytes, ``machine``, and ``choice``, what adapter "auto" has chosen and why.
 
     Raises:
         ValueError: when a network cannot be built, or its weights do not fit; the message names it.
@@ -50,7 +51,7 @@ def measure_costs(
         keys = {cell: f"{dataset} in {cell.dataset_dir}, {cell.identity()}, {_machine(cell)}" for cell in own}
         if any(keys[cell] not in kept for cell in own):
             report(f"Measuring {len(own)} networks on {dataset}.")
-            for cell, cost in _measure(own).items():
+            for cell, cost in _measure(own, output_dir).items():
                 kept[keys[cell]] = cost
             write_json(kept, output_dir / _FILE)
         costs |= {(dataset, cell.method): kept[keys[cell]] for cell in own}
@@ -62,13 +63,13 @@ def describe_machine(costs: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
     return "Measured on " + "; ".join(dict.fromkeys(cost["machine"] for cost in costs.values())) + "."
 
 
-def _measure(cells: Sequence[ComparisonCell]) -> dict[ComparisonCell, dict[str, Any]]:
+def _measure(cells: Sequence[ComparisonCell], output_dir: Path) -> dict[ComparisonCell, dict[str, Any]]:
     networks: dict[str, torch.nn.Module] = {}
     costs: dict[ComparisonCell, dict[str, Any]] = {}
     for cell in cells:
         try:
             # one network on the device at a time: on a GPU, all that is there counts as memory
-            networks[str(cell)], shape = _build(cell)
+            networks[str(cell)], shape, choice = _build(cell, output_dir)
             profile = profile_network(networks[str(cell)], shape, repeats=1, device=_device(cell))
         except Exception as error:  # MONAI wraps what a config raises in errors of its own
             raise ValueError(f"{cell}: {reason_of(error)}") from error
@@ -79,6 +80,7 @@ def _measure(cells: Sequence[ComparisonCell]) -> dict[ComparisonCell, dict[str, 
             "macs": profile.macs.total,
             "peak_memory": profile.peak_memory,
             "machine": _machine(cell),
+            "choice": choice,
         }
     for cell in cells:
         networks[str(cell)].to(_device(cell))
@@ -87,16 +89,22 @@ def _measure(cells: Sequence[ComparisonCell]) -> dict[ComparisonCell, dict[str, 
     return {cell: {**costs[cell], "latency": latencies[str(cell)]} for cell in cells}
 
 
-def _build(cell: ComparisonCell) -> tuple[torch.nn.Module, tuple[int, ...]]:
-    """The network as training starts with it, and the shape of one image."""
-    parser = parse(cell, "train")
+def _build(cell: ComparisonCell, output_dir: Path) -> tuple[torch.nn.Module, tuple[int, ...], str]:
+    """The network as training starts with it, the shape of one image, and what adapter "auto" has chosen."""
+    # a training writes that beside its weights, which are not there yet
+    folder = output_dir / "choices" / cell.dataset / cell.method
+    parser = parse(cell, "train", output_dir=str(folder))
+    is_auto = parser["adapter"] == AUTO_ADAPTER
+    if is_auto:
+        parser.get_parsed_content("prepare_adapter")
     network = parser.get_parsed_content("network_def")
     if cell.trunk is None:  # else there is no file yet
         options = ("sam2_checkpoint", "dinov2_checkpoint")
         checkpoint, dinov2 = (parser.get_parsed_content(key) if key in parser else None for key in options)
         prepare_base_weights(network, checkpoint, False, dinov2)
     height, width = parser.get_parsed_content("spatial_size")
-    return network, (1, network.in_channels, height, width)
+    choice = str(read_adapter_choice(AUTO_ADAPTER, folder / "model.pt")) if is_auto else ""
+    return network, (1, network.in_channels, height, width), " ".join(choice.split())
 
 
 def _device(cell: ComparisonCell) -> torch.device:

@@ -17,7 +17,8 @@ from monai_sam2adapter.comparison.checks import check_keys
 from monai_sam2adapter.networks.adapters import adapter_names
 from monai_sam2adapter.networks.weights import SAM2_CATALOG
 
-BUNDLES = Path(__file__).parents[2] / "bundles"
+ROOT = Path(__file__).parents[2]
+BUNDLES = ROOT / "bundles"
 CONTENT: dict[str, Any] = {
     "title": "Two methods",
     "seeds": [0, 1],
@@ -70,6 +71,16 @@ class TestComparisonConfig:
         path = tmp_path / "own.json"
         path.write_text(json.dumps(CONTENT), encoding="utf-8")
         assert ComparisonConfig.load(path) == ComparisonConfig.from_dict(CONTENT)
+
+    def test_the_example_of_the_documentation(self) -> None:
+        page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
+        example = re.search(r"```json title=own.json\n(.*?)```", page, re.DOTALL)
+        assert example
+        config = ComparisonConfig.from_dict(json.loads(example[1]))
+        for dataset, entry in config.datasets.items():
+            train = json.loads((BUNDLES / entry["bundle"] / "configs" / "train.json").read_text(encoding="utf-8"))
+            for method in config.methods:
+                check_keys(config.options_of(dataset, method), train)
 
     def test_what_is_neither_file_nor_preset_names_the_presets(self) -> None:
         with pytest.raises(FileNotFoundError, match=r"no file quik; .* presets cross, gsam, paper, quick"):

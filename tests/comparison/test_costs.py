@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from monai_sam2adapter import data
 from monai_sam2adapter.comparison import ComparisonCell, costs
+from monai_sam2adapter.comparison.checks import check_cells
 from monai_sam2adapter.comparison.costs import describe_machine, measure_costs
 from monai_sam2adapter.networks.nets import PromptFreeSAM2
 from monai_sam2adapter.networks.profiling import count_macs
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
 
 
 class TestMeasureCosts:
@@ -38,6 +42,15 @@ class TestMeasureCosts:
         assert measure_costs(cells, tmp_path, lines.append) == measured
         assert len(lines) == 1
 
+    def test_auto_is_measured_as_it_will_be_trained(
+        self, make_cell: Callable[..., ComparisonCell], tmp_path: Path
+    ) -> None:
+        cell = make_cell("chosen", options={"adapter": "auto", "macs_budget": 0.2})
+        (cost,) = measure_costs([cell], tmp_path, lambda line: None).values()
+        assert 0 < cost["macs"] <= 0.2e9
+        assert cost["choice"].startswith("adapter auto: ")
+        assert "because" in cost["choice"]
+
     def test_a_network_that_cannot_be_built_is_named(
         self, make_cell: Callable[..., ComparisonCell], tmp_path: Path
     ) -> None:
@@ -53,3 +66,30 @@ class TestMeasureCosts:
         with pytest.raises(ValueError, match=r"hearts, lw, seed 0: there is no file absent\.pt"):
             measure_costs([cell], tmp_path, lambda line: None)
         assert measure_costs([make_cell(trunk="not/there/yet.pt")], tmp_path, lambda line: None)
+
+
+def test_the_network_of_another_bundle(tmp_path: Path) -> None:
+    """SAM2-UNeXT has another network, second weights and other metrics."""
+    for package in ("timm", "py_sod_metrics"):
+        pytest.importorskip(package)
+    data.write_pair_phantom(tmp_path / "pairs", num_train=2, num_val=1, num_test=1, progress=False)
+    options = {
+        "variant": "tiny",
+        "dino_variant": "small",
+        "dino_size": 28,
+        "image_size": 32,
+        "sam2_checkpoint": "random",
+    }
+    cell = ComparisonCell(
+        dataset="pairs",
+        method="bottleneck",
+        seed=0,
+        bundle=str(BUNDLES / "sam2_unext_segmentation"),
+        dataset_dir=str(tmp_path / "pairs"),
+        metric="s_measure",
+        options=options,
+    )
+    check_cells([cell])
+    (cost,) = measure_costs([cell], tmp_path, lambda line: None).values()
+    assert cost["input_shape"] == [1, 3, 32, 32]
+    assert cost["macs"] > 0
