@@ -141,7 +141,8 @@ def _notes(
         notes.append("± is the standard deviation over seeds, of a sample. It holds no other source of chance.")
     notes.append(
         "MACs count linear layers, convolutions, deformable ones, attention and resampling; latency and peak memory "
-        f"are those of a forward pass in float32. {describe_machine(costs)}"
+        "are those of a forward pass in float32. All three are those of inference, with LW-Adapters and LoRA fused. "
+        f"{describe_machine(costs)}"
     )
     return notes
 

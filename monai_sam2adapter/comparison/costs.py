@@ -12,6 +12,7 @@ import torch
 from ..json_file import read_json, write_json
 from ..networks.adapter_choice import AUTO_ADAPTER, read_adapter_choice
 from ..networks.profiling import device_name, latencies_in_turn, profile_network
+from ..networks.utils import reparameterize_model
 from ..networks.weights import prepare_base_weights
 from .cell import ComparisonCell
 from .checks import parse, reason_of
@@ -26,7 +27,8 @@ def measure_costs(
     cells: Sequence[ComparisonCell], output_dir: Path, report: Callable[[str], None]
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """
-    Build every network, give it its weights, and measure it: parameters, MACs, latency and peak memory of one image.
+    Build every network, give it its weights, and measure it: parameters as it is trained, and MACs, latency and peak
+    memory of one image as in inference, LW-Adapters and LoRA fused.
 
     The networks of a data set are timed in turn, so that a slow moment of the machine hits all of them. What was
     measured is kept in ``costs.json``, for the same networks on the same machine.
@@ -68,15 +70,17 @@ def _measure(cells: Sequence[ComparisonCell], output_dir: Path) -> dict[Comparis
     costs: dict[ComparisonCell, dict[str, Any]] = {}
     for cell in cells:
         try:
+            network, shape, choice = _build(cell, output_dir)
+            counts = [(p.numel(), p.requires_grad) for p in network.parameters()]
+            networks[str(cell)] = reparameterize_model(network.eval(), inplace=True)
             # one network on the device at a time: on a GPU, all that is there counts as memory
-            networks[str(cell)], shape, choice = _build(cell, output_dir)
-            profile = profile_network(networks[str(cell)], shape, repeats=1, device=_device(cell))
+            profile = profile_network(network, shape, repeats=1, device=_device(cell))
         except Exception as error:  # MONAI wraps what a config raises in errors of its own
             raise ValueError(f"{cell}: {reason_of(error)}") from error
         costs[cell] = {
             "input_shape": list(shape),
-            "trained_parameters": sum(profile.trained_parameters.values()),
-            "total_parameters": sum(profile.total_parameters.values()),
+            "trained_parameters": sum(count for count, trained in counts if trained),
+            "total_parameters": sum(count for count, _ in counts),
             "macs": profile.macs.total,
             "peak_memory": profile.peak_memory,
             "machine": _machine(cell),
