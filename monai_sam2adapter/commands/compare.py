@@ -39,7 +39,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a key of the bundles for all trainings, such as epochs=5 or device=cpu; repeat for more",
+        help="a key of the bundles for all trainings, such as batch_size=4 or device=cpu; repeat for more",
     )
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds, in the place of the comparison's own")
     parser.add_argument("--jobs", type=int, help="trainings at a time (1 on a GPU, else one a core, 4 at most)")

@@ -11,10 +11,11 @@ from typing import Any
 
 from ..json_file import read_json, write_json
 
-__all__ = ["ComparisonCell"]
+__all__ = ["TRUNK_FILE", "ComparisonCell"]
 
 # options that change where a training runs, not what comes out but for rounding
 _OF_THE_MACHINE = ("device", "num_workers", "cache_rate")
+TRUNK_FILE = "trunk.pt"
 _CELL, _RESULT = "cell.json", "result.json"
 
 
@@ -35,6 +36,8 @@ class ComparisonCell:
         metric: the metric that counts; None for a trunk, which is not evaluated but written in SAM 2's layout.
         options: keys of the bundle's configs.
         trunk: file of the trunk that the method adapts. Defaults to None: the bundle's ``sam2_checkpoint``.
+        adapts: what the trunk's training depends on, its ``identity()``.
+        cases: checksum of the names of all cases, to know the data by when their folder is moved.
     """
 
     dataset: str
@@ -45,6 +48,8 @@ class ComparisonCell:
     metric: str | None
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     trunk: str | None = None
+    adapts: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    cases: str = ""
 
     def __str__(self) -> str:
         if self.metric is None:
@@ -79,16 +84,20 @@ class ComparisonCell:
     def differences(self, earlier: ComparisonCell) -> list[str]:
         """What else than places and machine is not as in an earlier run of the same cell, as texts."""
         # as JSON, which knows no tuples
-        texts = [{key: json.dumps(value) for key, value in cell.identity().items()} for cell in (earlier, self)]
-        before, now = texts
-        changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
-        return [f"{key} was {before.get(key, 'left out')}, is {now.get(key, 'left out')}" for key in changed]
+        before, now = (json.loads(json.dumps(cell.identity())) for cell in (earlier, self))
+        texts = [
+            (key, *(json.dumps(values[key]) if key in values else "left out" for values in (before, now)))
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key, self) != now.get(key, self)
+        ]
+        return [f"{key} was {old}, is {new}" for key, old, new in texts]
 
     def identity(self) -> dict[str, Any]:
         """What its score depends on."""
         options = {key: value for key, value in self.options.items() if key not in _OF_THE_MACHINE}
-        own = {"bundle": Path(self.bundle).name, "metric": self.metric, "adapts a trunk": self.trunk is not None}
-        return {**own, **options}
+        trunk = {f"trunk {key}": value for key, value in self.adapts.items()}
+        own = {"bundle": Path(self.bundle).name, "metric": self.metric, "checksum of the cases": self.cases}
+        return {**own, **trunk, **options}
 
     @staticmethod
     def result(folder: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,28 +13,40 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
+from ..networks.weights import check_sam2_layout, prepare_base_weights
 from .cell import ComparisonCell
 from .hint import nearest_name
 
 __all__ = ["check_cells", "check_disk", "check_earlier_runs", "check_keys"]
 
 
-def check_cells(cells: Sequence[ComparisonCell]) -> None:
+def check_cells(cells: Sequence[ComparisonCell]) -> list[str]:
     """
-    Check bundles, keys, values, data, metrics and devices of cells; their networks are checked when they are measured.
+    Check bundles, keys, data, metrics and devices of cells, and the networks of trunks; other networks are checked when
+    they are measured.
 
     Args:
         cells: one for each method and data set is enough, and all trunks.
 
+    Returns:
+        for each cell a checksum of the names of its cases.
+
     Raises:
         ValueError: when one of them could not run; the message names it.
     """
+    checksums = []
+    variants: dict[str, str] = {}
     for cell in cells:
         try:
-            _check_cell(cell)
+            checksums.append(_check_cell(cell))
+            if cell.metric is None:
+                variants[cell.method] = _check_trunk(cell)
         except Exception as error:  # MONAI wraps what a config raises in errors of its own
             raise ValueError(f"{cell}: {reason_of(error)}") from error
-    _check_trunks(cells)
+    for cell in cells:
+        if cell.trunk is not None:
+            _check_adapted_trunk(cell, variants)
+    return checksums
 
 
 def check_earlier_runs(cells: Sequence[ComparisonCell], output_dir: Path) -> None:
@@ -54,16 +67,18 @@ def check_earlier_runs(cells: Sequence[ComparisonCell], output_dir: Path) -> Non
 
 
 def check_disk(
-    cells: Sequence[ComparisonCell], num_parameters: Mapping[tuple[str, str], int], output_dir: Path
+    cells: Sequence[ComparisonCell], num_parameters: Mapping[tuple[str, str], int], output_dir: Path, jobs: int
 ) -> None:
     """
-    Check that the weights of all cells that are still to be run fit on the disk.
+    Check that the weights of all cells that are still to be run fit on the disk, and the checkpoints of those that run.
 
     Raises:
         ValueError: when they do not.
     """
     left = [cell for cell in cells if ComparisonCell.result(cell.folder(output_dir)) is None]
     needed = sum(4 * num_parameters[cell.dataset, cell.method] for cell in left)
+    if left:  # with an optimizer that keeps two numbers for each weight
+        needed += jobs * 3 * 4 * max(num_parameters.values())
     free = shutil.disk_usage(output_dir).free
     if needed > free:
         raise ValueError(
@@ -74,7 +89,7 @@ def check_disk(
 
 def check_keys(keys: Iterable[str], config: Mapping[str, Any]) -> None:
     """
-    Check that a bundle's config has the keys; a misspelt one would do nothing on MONAI's command line.
+    Check that a bundle's config has the keys; a misspelled one would do nothing on MONAI's command line.
 
     Args:
         keys: with "#" between the parts; the last part of several may be new.
@@ -102,23 +117,23 @@ def reason_of(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _check_cell(cell: ComparisonCell) -> None:
+def _check_cell(cell: ComparisonCell) -> str:
     for file in cell.config_files("train", "evaluate"):
         if not Path(file).is_file():
             raise ValueError(f"there is no {file}; run compare in a checkout of the project, or give --bundles_dir.")
     train, evaluate = (json.loads(Path(f).read_text("utf-8")) for f in cell.config_files("train", "evaluate"))
     check_keys(cell.options, train)
     parser = parse(cell, "train")
-    _check_device(parser)
+    _check_device(torch.device(parser.get_parsed_content("device")))
     _check_numbers(parser)
-    for part in ("train", "validate"):
-        _check_cases(parser, part)
+    cases = [_names_of_cases(parser, part) for part in ("train", "validate")]
     if cell.metric is not None:
         known = [*train["validate"]["key_metric"], *evaluate.get("validate#key_metric", {})]
         known = [*known, *evaluate["validate#additional_metrics"]]
         if cell.metric not in known:
             raise ValueError(f"the bundle measures {', '.join(known)}, not {cell.metric}; give one of them as metric.")
-        _check_cases(parse(cell, "train", "evaluate", output_dir="eval"), "validate")
+        cases.append(_names_of_cases(parse(cell, "train", "evaluate", output_dir="eval"), "validate"))
+    return hashlib.sha256(json.dumps(cases).encode()).hexdigest()[:12]
 
 
 def _check_key(key: str, config: Mapping[str, Any]) -> None:
@@ -134,8 +149,12 @@ def _check_key(key: str, config: Mapping[str, Any]) -> None:
         entry = entry[int(part)] if isinstance(entry, list) else entry[part]
 
 
-def _check_device(parser: ConfigParser) -> None:
-    torch.empty(1, device=torch.device(parser.get_parsed_content("device")))
+def _check_device(device: torch.device) -> None:
+    """Without a tensor on it: the trainings may need the device for themselves."""
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"there is no device {device}: PyTorch sees {torch.cuda.device_count()} CUDA devices.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("there is no device mps on this machine.")
 
 
 def _check_numbers(parser: ConfigParser) -> None:
@@ -146,30 +165,33 @@ def _check_numbers(parser: ConfigParser) -> None:
     if epochs % interval:
         raise ValueError(
             f"epochs {epochs} must be a multiple of val_interval {interval}, so that the last epoch is validated as "
-            "the others are."
+            "the others are; set both."
         )
 
 
-def _check_cases(parser: ConfigParser, part: str) -> None:
-    if not parser.get_parsed_content(f"{part}#dataset#data"):
+def _names_of_cases(parser: ConfigParser, part: str) -> list[str]:
+    cases = parser.get_parsed_content(f"{part}#dataset#data")
+    if not cases:
         raise ValueError(f"there are no cases for {part}; check the folder with `python -m monai_sam2adapter check`.")
+    return [str(case["case"]) for case in cases]
 
 
-def _check_trunks(cells: Sequence[ComparisonCell]) -> None:
-    """A trunk fits networks of its own variant only, and is written in SAM 2's layout."""
-    by_name = {cell.method: cell for cell in cells if cell.metric is None}
-    variants = {name: parse(cell, "train").get_parsed_content("variant") for name, cell in by_name.items()}
-    for cell in by_name.values():
-        for key, value in (("adapter", "full"), ("positional_encoding", "sam2")):
-            found = parse(cell, "train").get_parsed_content(key)
-            if found != value:
-                raise ValueError(f"{cell}: {key} is {found!r}; a trunk needs {value!r}, to be written as SAM 2's.")
-    for cell in cells:
-        if cell.trunk is None:
-            continue
-        name = Path(cell.trunk).parent.name
-        variant = parse(cell, "train").get_parsed_content("variant")
-        if name in variants and variants[name] != variant:
-            raise ValueError(f"{cell}: variant {variant!r} cannot adapt the trunk {name}, which is {variants[name]!r}.")
-        if "sam2_checkpoint" in cell.options:
-            raise ValueError(f"{cell}: sam2_checkpoint and a trunk exclude each other; take one of the two.")
+def _check_trunk(cell: ComparisonCell) -> str:
+    """Build the network, which has to be trained as a whole and to fit SAM 2's layout; returns its variant."""
+    parser = parse(cell, "train")
+    network = parser.get_parsed_content("network_def")
+    check_sam2_layout(network)
+    if network.frozen_parts:
+        raise ValueError(f"{', '.join(network.frozen_parts)} would stay frozen; train a trunk with adapter 'full'.")
+    prepare_base_weights(network, parser.get_parsed_content("sam2_checkpoint"))
+    return network.variant
+
+
+def _check_adapted_trunk(cell: ComparisonCell, variants: Mapping[str, str]) -> None:
+    """A trunk fits networks of its own variant only, and takes the place of other weights."""
+    name = Path(str(cell.trunk)).parent.name
+    variant = parse(cell, "train").get_parsed_content("variant")
+    if variants.get(name, variant) != variant:
+        raise ValueError(f"{cell}: variant {variant!r} cannot adapt the trunk {name}, which is {variants[name]!r}.")
+    if "sam2_checkpoint" in cell.options:
+        raise ValueError(f"{cell}: sam2_checkpoint and a trunk exclude each other; take one of the two.")

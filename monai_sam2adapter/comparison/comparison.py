@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ..atomic_file import atomic_path
 from .cell import ComparisonCell
 from .checks import check_cells, check_disk, check_earlier_runs, parse
 from .config import ComparisonConfig
@@ -71,33 +73,50 @@ def _run(
     cells = comparison_cells(config, output_dir, bundles_dir)
     trunks = trunk_cells(config, output_dir, bundles_dir)
     write_phantoms(config, output_dir)
+    numbers = f"{len(config.datasets) * len(config.methods)} networks, {len(config.seeds)} seeds"
+    report(f"{config.title}: {len(cells)} trainings ({numbers}). Checking them.")
+    trunks, cells = _check(trunks, cells, config.seeds[0])
     check_earlier_runs([*trunks.values(), *cells], output_dir)
-    # seeds differ in nothing that can be checked
     first = [cell for cell in cells if cell.seed == config.seeds[0]]
-    report(f"{config.title}: {len(cells)} trainings ({len(first)} networks, {len(config.seeds)} seeds). Checking them.")
-    check_cells([*trunks.values(), *first])
     on_gpu = any(_device_type(cell) != "cpu" for cell in first)
-    jobs = jobs or (1 if on_gpu else min(os.cpu_count() or 1, _MAX_JOBS_ON_CPU))
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    jobs = jobs or (1 if on_gpu else min(_num_cores(), _MAX_JOBS_ON_CPU))
+    threads = max(1, _num_cores() // jobs)
     costs = measure_costs(first, output_dir, report)
-    check_disk(cells, {place: cost["total_parameters"] for place, cost in costs.items()}, output_dir)
+    check_disk(cells, {place: cost["total_parameters"] for place, cost in costs.items()}, output_dir, jobs)
 
     report(f"Running {jobs} at a time with {threads} threads each; each writes to log.txt in its folder.")
-    errors: dict[ComparisonCell, str] = {}
+    failed: dict[ComparisonCell, str] = {}
     if trunks:
-        errors |= run_cells(list(trunks.values()), output_dir, jobs, threads, report)
-    without_trunk = {file for file, cell in trunks.items() if cell in errors}
-    for cell in [cell for cell in cells if cell.trunk in without_trunk]:
-        errors[cell] = f"its trunk failed: {errors[trunks[str(cell.trunk)]]}"
+        failed |= run_cells(list(trunks.values()), output_dir, jobs, threads, report)
+    without_trunk = {file: failed[cell] for file, cell in trunks.items() if cell in failed}
+    failed |= {cell: f"its trunk failed: {without_trunk[cell.trunk]}" for cell in cells if cell.trunk in without_trunk}
 
-    def write() -> None:
-        _write_tables(config, cells, output_dir, errors, costs)
+    def write(errors: Mapping[ComparisonCell, str]) -> None:
+        _write_tables(config, cells, output_dir, {**failed, **errors}, costs)
 
-    write()
-    errors |= run_cells([cell for cell in cells if cell not in errors], output_dir, jobs, threads, report, write)
-    write()
+    write({})
+    failed |= run_cells([cell for cell in cells if cell not in failed], output_dir, jobs, threads, report, write)
+    write({})
     report(f"{output_dir}: results.csv, table.csv, table.md, plot.png, plot.svg.")
-    return {str(cell): reason for cell, reason in errors.items()}
+    return {str(cell): reason for cell, reason in failed.items()}
+
+
+def _check(
+    trunks: Mapping[str, ComparisonCell], cells: Sequence[ComparisonCell], seed: int
+) -> tuple[dict[str, ComparisonCell], list[ComparisonCell]]:
+    """Check everything, and let every cell know its data and what its trunk depends on."""
+    first = [cell for cell in cells if cell.seed == seed]  # seeds differ in nothing that can be checked
+    checksums = check_cells([*trunks.values(), *first])
+    of_trunks, of_cells = checksums[: len(trunks)], checksums[len(trunks) :]
+    known = {file: replace(cell, cases=cases) for (file, cell), cases in zip(trunks.items(), of_trunks, strict=True)}
+    by_place = {(cell.dataset, cell.method): cases for cell, cases in zip(first, of_cells, strict=True)}
+
+    def complete(cell: ComparisonCell) -> ComparisonCell:
+        trunk = known.get(str(cell.trunk))
+        adapts = {} if trunk is None else {"name": trunk.method, "dataset": trunk.dataset, **trunk.identity()}
+        return replace(cell, cases=by_place[cell.dataset, cell.method], adapts=adapts)
+
+    return known, [complete(cell) for cell in cells]
 
 
 def _write_tables(
@@ -111,9 +130,9 @@ def _write_tables(
     per_method = method_rows(per_cell, costs)
     write_csv(per_cell, output_dir / "results.csv")
     write_csv(per_method, output_dir / "table.csv")
-    (output_dir / "table.md").write_text(
-        markdown_tables(config.title, per_method, _notes(config, per_cell, costs)), encoding="utf-8"
-    )
+    text = markdown_tables(config.title, per_method, _notes(config, per_cell, costs))
+    with atomic_path(output_dir / "table.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
     write_plot(config.title, per_method, output_dir)
 
 
@@ -128,9 +147,10 @@ def _notes(
         own = [row for row in rows if row["dataset"] == dataset and row["state"] == "finished"]
         shapes = sorted({str(tuple(cost["input_shape"])) for place, cost in costs.items() if place[0] == dataset})
         trunk = config.datasets[dataset].get("trunk")
-        weights = (
-            f"the trunk {trunk}, trained on {config.trunks[trunk]['dataset']} first" if trunk else "sam2_checkpoint"
-        )
+        options = config.options_of(dataset, next(iter(config.methods)))
+        weights = options.get("sam2_checkpoint", "what the bundle names as sam2_checkpoint")
+        if trunk:
+            weights = f"the trunk {trunk}, trained on {config.trunks[trunk]['dataset']} first"
         cases = f"{own[0]['cases']} test cases" if own else "not evaluated yet"
         notes.append(f"{dataset}: {cases}; costs of one image of {', '.join(shapes)}; adapts {weights}.")
     notes += [f"{dataset}, {method}: {cost['choice']}" for (dataset, method), cost in costs.items() if cost["choice"]]
@@ -145,6 +165,13 @@ def _notes(
         f"{describe_machine(costs)}"
     )
     return notes
+
+
+def _num_cores() -> int:
+    """Cores that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _device_type(cell: ComparisonCell) -> str:

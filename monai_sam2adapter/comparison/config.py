@@ -77,6 +77,9 @@ class ComparisonConfig:
             self._check_dataset(dataset, f"datasets#{name}")
         for name, method in self.methods.items():
             _check_options(method, f"methods#{name}")
+            for key in self.overrides:
+                if key in method:  # the rows of the table would have names that are not theirs
+                    raise ValueError(f"{key} is what makes the method {name!r}, so it cannot be set for all of them.")
 
     def _check_dataset(self, dataset: Mapping[str, Any], place: str) -> None:
         _check_keys(dataset, _DATASET_KEYS, place)
@@ -224,6 +227,6 @@ def _check_keys(entry: Any, known: Collection[str], place: str) -> None:
 
 
 def _look_up(name: Any, known: Collection[str], what: str) -> None:
-    if name in known:
+    if isinstance(name, str) and name in known:
         return
     raise ValueError(f"{what} is {name!r}, which is unknown; {nearest_name(name, known)}")

@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import platform
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +25,8 @@ from .checks import parse, reason_of
 __all__ = ["describe_machine", "measure_costs"]
 
 _FILE = "costs.json"
+# raised when something is measured in another way, so that older numbers are not taken for the same
+_REVISION = 2
 _REPEATS = 5
 
 
@@ -30,8 +37,9 @@ def measure_costs(
     Build every network, give it its weights, and measure it: parameters as it is trained, and MACs, latency and peak
     memory of one image as in inference, LW-Adapters and LoRA fused.
 
-    The networks of a data set are timed in turn, so that a slow moment of the machine hits all of them. What was
-    measured is kept in ``costs.json``, for the same networks on the same machine.
+    The networks of a data set are timed in turn, so that a slow moment of the machine hits all of them. It is done in a
+    process of its own, which leaves the whole GPU to the trainings. What was measured is kept in ``costs.json``, for
+    the same networks on the same machine.
 
     Args:
         cells: one for each method and data set.
@@ -49,15 +57,20 @@ def measure_costs(
     costs: dict[tuple[str, str], dict[str, Any]] = {}
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
         own = [cell for cell in cells if cell.dataset == dataset]
-        # of the data, since they may decide on the adapter
-        keys = {cell: f"{dataset} in {cell.dataset_dir}, {cell.identity()}, {_machine(cell)}" for cell in own}
+        keys = {cell: _key_of(cell) for cell in own}
         if any(keys[cell] not in kept for cell in own):
             report(f"Measuring {len(own)} networks on {dataset}.")
-            for cell, cost in _measure(own, output_dir).items():
+            for cell, cost in zip(own, in_own_process(measure, own, output_dir), strict=True):
                 kept[keys[cell]] = cost
             write_json(kept, output_dir / _FILE)
         costs |= {(dataset, cell.method): kept[keys[cell]] for cell in own}
     return costs
+
+
+def in_own_process(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in a fresh process, which takes all memory with it when it ends, that of a GPU too."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_silence) as pool:
+        return pool.submit(function, *args).result()
 
 
 def describe_machine(costs: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
@@ -65,9 +78,10 @@ def describe_machine(costs: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
     return "Measured on " + "; ".join(dict.fromkeys(cost["machine"] for cost in costs.values())) + "."
 
 
-def _measure(cells: Sequence[ComparisonCell], output_dir: Path) -> dict[ComparisonCell, dict[str, Any]]:
+def measure(cells: Sequence[ComparisonCell], output_dir: Path) -> list[dict[str, Any]]:
+    """The costs of the networks of one data set, in the order of the cells."""
     networks: dict[str, torch.nn.Module] = {}
-    costs: dict[ComparisonCell, dict[str, Any]] = {}
+    costs: list[dict[str, Any]] = []
     for cell in cells:
         try:
             network, shape, choice = _build(cell, output_dir)
@@ -77,7 +91,7 @@ def _measure(cells: Sequence[ComparisonCell], output_dir: Path) -> dict[Comparis
             profile = profile_network(network, shape, repeats=1, device=_device(cell))
         except Exception as error:  # MONAI wraps what a config raises in errors of its own
             raise ValueError(f"{cell}: {reason_of(error)}") from error
-        costs[cell] = {
+        cost = {
             "input_shape": list(shape),
             "trained_parameters": sum(count for count, trained in counts if trained),
             "total_parameters": sum(count for count, _ in counts),
@@ -86,11 +100,12 @@ def _measure(cells: Sequence[ComparisonCell], output_dir: Path) -> dict[Comparis
             "machine": _machine(cell),
             "choice": choice,
         }
+        costs.append(cost)
     for cell in cells:
         networks[str(cell)].to(_device(cell))
-    shapes = {str(cell): costs[cell]["input_shape"] for cell in cells}
+    shapes = {str(cell): cost["input_shape"] for cell, cost in zip(cells, costs, strict=True)}
     latencies = latencies_in_turn(networks, shapes, _REPEATS)
-    return {cell: {**costs[cell], "latency": latencies[str(cell)]} for cell in cells}
+    return [{**cost, "latency": latencies[str(cell)]} for cell, cost in zip(cells, costs, strict=True)]
 
 
 def _build(cell: ComparisonCell, output_dir: Path) -> tuple[torch.nn.Module, tuple[int, ...], str]:
@@ -115,7 +130,17 @@ def _device(cell: ComparisonCell) -> torch.device:
     return torch.device(parse(cell, "train").get_parsed_content("device"))
 
 
+def _key_of(cell: ComparisonCell) -> str:
+    """The network and the machine, as a text. The data, since they may decide on the adapter."""
+    machine = f"{platform.node()}, {_device(cell)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return f"{_REVISION}: {cell.dataset}, {json.dumps(cell.identity())}, {machine}"
+
+
 def _machine(cell: ComparisonCell) -> str:
     device = _device(cell)
     threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
     return f"{device_name(device)}{threads}, torch {torch.__version__}"
+
+
+def _silence() -> None:
+    logging.getLogger("monai_sam2adapter").setLevel(logging.ERROR)

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import data
-from .cell import ComparisonCell
+from .cell import TRUNK_FILE, ComparisonCell
 from .config import ComparisonConfig
-from .worker import TRUNK_FILE
 
 __all__ = ["comparison_cells", "trunk_cells", "write_phantoms"]
 
@@ -62,18 +61,21 @@ def write_phantoms(config: ComparisonConfig, output_dir: str | os.PathLike[str])
     Write the phantoms of all data sets that are made of them, where they are not there already.
 
     Raises:
-        ValueError: when their folder holds other phantoms.
+        ValueError: when their folder holds other phantoms, or a number of them does not fit.
     """
     for name, dataset in config.datasets.items():
         if "phantom" in dataset:
             numbers = {key: value for key, value in dataset["phantom"].items() if key != "kind"}
             write = getattr(data, f"write_{dataset['phantom']['kind']}_phantom")
-            write(_folder_of(name, dataset, output_dir), **numbers)
+            try:
+                write(_folder_of(name, dataset, output_dir), **numbers)
+            except TypeError as error:
+                raise ValueError(f"phantoms of {name}: {numbers} has a value of a wrong type: {error}.") from error
 
 
 def _folder_of(name: str, dataset: Mapping[str, Any], output_dir: str | os.PathLike[str]) -> str:
     if "phantom" in dataset:
-        return str(Path(output_dir) / "phantoms" / name)
+        return str(Path(output_dir).resolve() / "phantoms" / name)
     if "dataset_dir" not in dataset:
         raise ValueError(
             f"{name} needs the folder of its data: add --dataset {name}=FOLDER (in quotes where there are spaces), or "
@@ -82,7 +84,7 @@ def _folder_of(name: str, dataset: Mapping[str, Any], output_dir: str | os.PathL
     folder = Path(dataset["dataset_dir"]).expanduser()
     if not folder.is_dir():
         raise ValueError(f"the folder of {name}, {folder}, does not exist; correct --dataset {name}=FOLDER.")
-    return str(folder)
+    return str(folder.resolve())
 
 
 def _trunk_file(dataset: Mapping[str, Any], output_dir: str | os.PathLike[str]) -> str | None:

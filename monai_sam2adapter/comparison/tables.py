@@ -48,6 +48,7 @@ def method_rows(
         ``iterations`` are those that were trained, the fewest of all seeds.
     """
     table = []
+    smaller_is_better = {row["dataset"] for row in rows if row["larger_is_better"] is False}
     for dataset, method in dict.fromkeys((row["dataset"], row["method"]) for row in rows):
         own = [row for row in rows if (row["dataset"], row["method"]) == (dataset, method)]
         done = [row for row in own if row["state"] == "finished"]
@@ -57,7 +58,7 @@ def method_rows(
                 "dataset": dataset,
                 "method": method,
                 "metric": own[0]["metric"],
-                "larger_is_better": done[0]["larger_is_better"] if done else True,
+                "larger_is_better": dataset not in smaller_is_better,
                 "mean": mean(scores) if scores else float("nan"),
                 "std": stdev(scores) if len(scores) > 1 else float("nan"),
                 "seeds": len(scores),
@@ -132,9 +133,14 @@ def _costs(row: Mapping[str, Any]) -> list[str]:
         f"{row['trained_parameters'] / 1e6:.2f} M",
         f"{row['total_parameters'] / 1e6:.2f} M",
         f"{row['macs'] / 1e9:.2f}",
-        f"{1e3 * row['latency']:.0f} ms",
+        f"{_three_digits(1e3 * row['latency'])} ms",
         f"{row['peak_memory'] / 1e6:.0f} MB",
     ]
+
+
+def _three_digits(number: float) -> str:
+    """A number in three significant digits, without an exponent."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -18,12 +18,10 @@ from monai.bundle import ConfigParser
 from ..handlers import TrainingCheckpoint
 from ..json_file import read_json
 from ..networks.weights import load_network_weights, save_sam2_checkpoint
-from .cell import ComparisonCell
+from .cell import TRUNK_FILE, ComparisonCell
 from .checks import reason_of
 
 __all__ = ["main", "run_cell"]
-
-TRUNK_FILE = "trunk.pt"
 
 
 def run_cell(folder: Path) -> None:
@@ -45,11 +43,13 @@ def run_cell(folder: Path) -> None:
     with FileLock(folder / ".lock"):
         if ComparisonCell.result(folder) is not None:
             return
+        is_resumed = TrainingCheckpoint.progress(folder / "models") is not None
         start = time.perf_counter()
         trained = _train(cell, folder)
         score = _write_trunk(cell, folder) if cell.metric is None else _evaluate(cell, folder)
-        seconds = time.perf_counter() - start
-        ComparisonCell.write_result({**trained, **score, "seconds": round(seconds, 1)}, folder)
+        # those of a part would be taken for the whole
+        seconds = None if is_resumed else round(time.perf_counter() - start, 1)
+        ComparisonCell.write_result({**trained, **score, "seconds": seconds}, folder)
         (folder / "models" / "last.pt").unlink()  # with the optimizer, several times the weights
 
 

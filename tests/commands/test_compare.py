@@ -107,7 +107,7 @@ def test_errors_are_one_line_and_exit_with_2(
     assert message in lines[-1]
 
 
-def test_a_misspelt_key_is_found_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelled_key_is_found_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = compare(write(tmp_path, CONTENT), tmp_path / "out", "--set", "imagesize=64")
     assert main(arguments) == 2
     assert "has no key 'imagesize' (option imagesize); did you mean image_size?" in capsys.readouterr().err

@@ -28,11 +28,15 @@ class TestComparisonCell:
         cell = make_cell()
         moved = make_cell(dataset_dir="elsewhere", bundle="other/acdc_cardiac_segmentation", options={"device": "cuda"})
         assert moved.differences(cell) == []
-        other = make_cell(metric="dice", trunk="trunk.pt", options={"epochs": 5})
+        assert make_cell(options={"epochs": 2.0}).differences(cell) == []
+        adapts = {"name": "membranes", "epochs": 3}
+        other = make_cell(metric="dice", trunk="trunk.pt", adapts=adapts, cases="ab12", options={"epochs": 5})
         assert other.differences(cell) == [
-            "adapts a trunk was false, is true",
+            'checksum of the cases was "", is "ab12"',
             "epochs was 2, is 5",
             'metric was "miou_pooled", is "dice"',
+            "trunk epochs was left out, is 3",
+            'trunk name was left out, is "membranes"',
         ]
         assert make_cell(options={"learning_rate": 0.1}).differences(cell) == ["learning_rate was left out, is 0.1"]
 

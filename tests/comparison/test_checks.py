@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from monai_sam2adapter import data
 from monai_sam2adapter.comparison import ComparisonCell, checks
 from monai_sam2adapter.comparison.checks import check_cells, check_disk, check_earlier_runs, check_keys, reason_of
 
@@ -20,7 +21,21 @@ TRUNK = {"adapter": "full", "positional_encoding": "sam2"}
 class TestCheckCells:
     def test_good_cells_pass(self, make_cell: Callable[..., ComparisonCell]) -> None:
         trunk = make_cell("t", metric=None, options=TRUNK)
-        check_cells([trunk, make_cell(), make_cell(metric="dice", trunk=None, options={"adapter": "hp"})])
+        cells = [trunk, make_cell(), make_cell(metric="dice", trunk=None, options={"adapter": "hp"})]
+        of_trunk, first, second = check_cells(cells)
+        assert first == second
+        assert first != of_trunk  # which is not tested
+
+    def test_the_checksum_is_that_of_the_data_not_of_its_place(
+        self, make_cell: Callable[..., ComparisonCell], tmp_path: Path
+    ) -> None:
+        for name, numbers in (("same", {}), ("other", {"num_train": 2})):
+            few = {"num_train": 1, "num_val": 1, "num_test": 1, **numbers}
+            data.write_acdc_phantom(tmp_path / name, progress=False, **few)
+        places = [{}, {"dataset_dir": str(tmp_path / "same")}, {"dataset_dir": str(tmp_path / "other")}]
+        first, same, other = check_cells([make_cell(**place) for place in places])
+        assert first == same
+        assert first != other
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -32,7 +47,7 @@ class TestCheckCells:
             ({"options": {"epochs": "3"}}, "epochs must be a whole number from 1, got '3'"),
             ({"metric": "dise"}, "the bundle measures dice, iou, hd95_mm"),
             ({"dataset_dir": "absent"}, "absent"),
-            ({"options": {"device": "cuda:99"}}, "hearts, lw, seed 0: "),
+            ({"options": {"device": "cuda:99"}}, "there is no device cuda:99: PyTorch sees"),
             ({"options": {"fold": 77}}, "fold"),
         ],
         ids=str,
@@ -49,10 +64,16 @@ class TestCheckCells:
             check_cells([trunk, cell])
 
     def test_a_trunk_is_trained_as_a_whole(self, make_cell: Callable[..., ComparisonCell]) -> None:
-        with pytest.raises(ValueError, match="trunk t, on hearts: adapter is 'lw'; a trunk needs 'full'"):
+        with pytest.raises(ValueError, match=r"trunk t, on hearts: the network has adapters, .* no names for"):
             check_cells([make_cell("t", metric=None, options={**TRUNK, "adapter": "lw"})])
-        with pytest.raises(ValueError, match="positional_encoding is 'peg'; a trunk needs 'sam2'"):
+        with pytest.raises(ValueError, match="trunk t, on hearts: the network has positional_encoding"):
             check_cells([make_cell("t", metric=None, options={"adapter": "full"})])
+        with pytest.raises(ValueError, match="trunk t, on hearts: the network has input_projection"):
+            check_cells([make_cell("t", metric=None, options={**TRUNK, "num_neighbors": 2})])
+        with pytest.raises(ValueError, match=r"image_encoder, .* would stay frozen; train a trunk with adapter 'full'"):
+            check_cells([make_cell("t", metric=None, options={**TRUNK, "adapter": "none"})])
+        with pytest.raises(ValueError, match=r"trunk t, on hearts: there is no file absent\.pt"):
+            check_cells([make_cell("t", metric=None, options={**TRUNK, "sam2_checkpoint": "absent.pt"})])
 
     def test_a_trunk_and_other_weights_exclude_each_other(self, make_cell: Callable[..., ComparisonCell]) -> None:
         trunk = make_cell("t", metric=None, options=TRUNK)
@@ -87,11 +108,12 @@ def test_a_full_disk_is_seen_before(
 ) -> None:
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda path: SimpleNamespace(free=10e9))
     cells = [make_cell(seed=seed) for seed in range(3)]
-    check_disk(cells, {("hearts", "lw"): 800_000_000}, tmp_path)
-    with pytest.raises(ValueError, match=r"3 trainings need 10\.8 GB .* there are 10\.0 GB"):
-        check_disk(cells, {("hearts", "lw"): 900_000_000}, tmp_path)
+    # the weights of three, and weights with an optimizer of the one that runs
+    check_disk(cells, {("hearts", "lw"): 400_000_000}, tmp_path, jobs=1)
+    with pytest.raises(ValueError, match=r"3 trainings need 12\.0 GB .* there are 10\.0 GB"):
+        check_disk(cells, {("hearts", "lw"): 500_000_000}, tmp_path, jobs=1)
     ComparisonCell.write_result({}, cells[0].folder(tmp_path))  # what is finished is there already
-    check_disk(cells, {("hearts", "lw"): 900_000_000}, tmp_path)
+    check_disk(cells, {("hearts", "lw"): 500_000_000}, tmp_path, jobs=1)
 
 
 def test_the_reason_is_the_first_error() -> None:

@@ -14,6 +14,7 @@ import pytest
 from monai_sam2adapter.__main__ import _build_parser
 from monai_sam2adapter.comparison import ComparisonConfig
 from monai_sam2adapter.comparison.checks import check_keys
+from monai_sam2adapter.comparison.grid import write_phantoms
 from monai_sam2adapter.networks.adapters import adapter_names
 from monai_sam2adapter.networks.weights import SAM2_CATALOG
 
@@ -61,9 +62,9 @@ class TestComparisonConfig:
         assert config.trunk_options("membranes") == {"epochs": 2, "batch_size": 4, "adapter": "full"}
 
     def test_the_command_line_comes_after_all(self) -> None:
-        config = ComparisonConfig.from_dict(CONTENT).with_arguments({"cells": "there"}, {"epochs": 1}, [5])
-        assert config.options_of("hearts", "HP-Adapter")["epochs"] == 1
-        assert config.trunk_options("membranes")["epochs"] == 1
+        config = ComparisonConfig.from_dict(CONTENT).with_arguments({"cells": "there"}, {"batch_size": 1}, [5])
+        assert config.options_of("hearts", "HP-Adapter")["batch_size"] == 1
+        assert config.trunk_options("membranes")["batch_size"] == 1
         assert config.datasets["cells"]["dataset_dir"] == "there"
         assert list(config.seeds) == [5]
 
@@ -122,6 +123,8 @@ class TestComparisonConfig:
             ("datasets#hearts#phantom#num_trian", 3, "did you mean num_train?"),
             ("trunks#membranes#dataset", ..., "trunks#membranes#dataset is None, which is unknown"),
             ("trunks#membranes#dataset", "cell", "did you mean cells?"),
+            ("trunks#membranes#dataset", ["cells"], "trunks#membranes#dataset is ['cells'], which is unknown"),
+            ("datasets#hearts#trunk", ["membranes"], "datasets#hearts#trunk is ['membranes'], which is unknown"),
         ],
         ids=str,
     )
@@ -135,6 +138,16 @@ class TestComparisonConfig:
             config.with_arguments({"cell": "there"})
         with pytest.raises(ValueError, match="hearts is made of phantoms"):
             config.with_arguments({"hearts": "there"})
+
+    def test_what_makes_a_method_cannot_be_set_for_all(self) -> None:
+        with pytest.raises(ValueError, match="adapter is what makes the method 'HP-Adapter', so it cannot be set"):
+            ComparisonConfig.from_dict(CONTENT).with_arguments(overrides={"adapter": "lw"})
+
+    def test_phantoms_of_a_wrong_type_are_named(self, tmp_path: Path) -> None:
+        content = changed("datasets#hearts#phantom#num_train", "20")
+        content["datasets"]["cells"]["dataset_dir"] = str(tmp_path)
+        with pytest.raises(ValueError, match=r"phantoms of hearts: \{'num_train': '20'\} has a value of a wrong type"):
+            write_phantoms(ComparisonConfig.from_dict(content), tmp_path / "out")
 
 
 class TestPresets:

@@ -20,6 +20,12 @@ from monai_sam2adapter.networks.utils import reparameterize_model
 BUNDLES = Path(__file__).parents[2] / "bundles"
 
 
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh process takes seconds; the tests of the command have one."""
+    monkeypatch.setattr(costs, "in_own_process", lambda function, *args: function(*args))
+
+
 class TestMeasureCosts:
     def test_measures_once_and_keeps_it(
         self, make_cell: Callable[..., ComparisonCell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -41,9 +47,18 @@ class TestMeasureCosts:
         assert found["latency"] > 0
         assert f"torch {torch.__version__}" in describe_machine(measured)
 
-        monkeypatch.setattr(costs, "profile_network", lambda *args, **kwargs: pytest.fail("measured again"))
+        monkeypatch.setattr(costs, "measure", lambda *args: pytest.fail("measured again"))
         assert measure_costs(cells, tmp_path, lines.append) == measured
         assert len(lines) == 1
+
+    def test_numbers_that_were_measured_otherwise_are_not_kept(
+        self, make_cell: Callable[..., ComparisonCell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(costs, "measure", lambda cells, folder: [{"macs": 1}])
+        measure_costs([make_cell()], tmp_path, lambda line: None)
+        monkeypatch.setattr(costs, "_REVISION", 99)
+        monkeypatch.setattr(costs, "measure", lambda cells, folder: [{"macs": 2}])
+        assert measure_costs([make_cell()], tmp_path, lambda line: None) == {("hearts", "lw"): {"macs": 2}}
 
     def test_auto_is_measured_as_it_will_be_trained(
         self, make_cell: Callable[..., ComparisonCell], tmp_path: Path

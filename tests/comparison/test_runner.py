@@ -26,6 +26,7 @@ if method == "fails":
 if method == "killed":
     os.kill(os.getpid(), 9)
 if method == "endless":
+    print("Epoch 3/8:  50%", flush=True)
     time.sleep(600)
 (folder / "result.json").write_text(json.dumps({"score": 0.25, "seconds": 1.0}))
 """
@@ -45,9 +46,9 @@ class TestRunCells:
         cells = [make_cell("hp", 0), make_cell("lw", 0), make_cell("hp", 1)]
         lines: list[str] = []
         ended: list[int] = []
-        assert run_cells(cells, tmp_path, 1, 3, lines.append, lambda: ended.append(1)) == {}
+        assert run_cells(cells, tmp_path, 1, 3, lines.append, lambda errors: ended.append(len(errors))) == {}
         assert (tmp_path / "cells" / "order.txt").read_text().split("\n")[:3] == ["hp 0 3", "lw 0 3", "hp 1 3"]
-        assert len(ended) == 3
+        assert ended == [0, 0, 0]
         assert lines[0].startswith("[1/3] hearts, hp, seed 0: miou_pooled 0.2500 (")
         assert "left" in lines[0]
         assert "left" not in lines[2]
@@ -65,12 +66,40 @@ class TestRunCells:
     ) -> None:
         cells = [make_cell("fails"), make_cell("killed"), make_cell("hp")]
         lines: list[str] = []
-        errors = run_cells(cells, tmp_path, 2, 1, lines.append)
+        told: list[int] = []
+        errors = run_cells(cells, tmp_path, 2, 1, lines.append, lambda failed: told.append(len(failed)))
+        assert told[-1] == 2  # while the others go on, the tables can say so
         assert set(errors) == set(cells[:2])
         assert errors[cells[0]].startswith("no luck (see ")
         assert errors[cells[1]].startswith("ended by signal 9 (9 is often the system's answer to too little memory)")
         assert any("fails, seed 0: FAILED, no luck" in line for line in lines)
         assert ComparisonCell.result(cells[2].folder(tmp_path)) is not None
+
+    def test_a_table_that_cannot_be_written_does_not_end_the_others(
+        self, make_cell: Callable[..., ComparisonCell], tmp_path: Path
+    ) -> None:
+        def fail(errors: object) -> None:
+            raise PermissionError("table.csv is open elsewhere")
+
+        lines: list[str] = []
+        assert run_cells([make_cell("hp"), make_cell("lw")], tmp_path, 1, 1, lines.append, fail) == {}
+        assert lines.count("Not written: table.csv is open elsewhere") == 2
+
+    def test_long_trainings_tell_their_epoch_and_the_time_left(
+        self, make_cell: Callable[..., ComparisonCell], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(runner, "_STATUS_SECONDS", 1.0)
+        lines: list[str] = []
+
+        def stop_at_an_epoch(line: str) -> None:
+            lines.append(line)
+            if "epoch" in line:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_cells([make_cell("endless")], tmp_path, 1, 1, stop_at_an_epoch)
+        assert lines[-1].startswith("Running: hearts, endless, seed 0, epoch 3 of 8; about ")
+        assert lines[-1].endswith(" left")
 
     def test_an_interruption_ends_the_cells_that_run(
         self, make_cell: Callable[..., ComparisonCell], tmp_path: Path

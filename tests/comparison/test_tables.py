@@ -59,7 +59,7 @@ class TestTables:
         assert "| hp | **0.600 ± 0.141** |" in lines
         assert "| lw | 0.590 |" in lines
         assert "| lora | - |" in lines
-        costs = "| hp | **0.600 ± 0.141** | 2 | 28 | 1.23 M | 30.00 M | 4.56 | 31 ms | 200 MB |"
+        costs = "| hp | **0.600 ± 0.141** | 2 | 28 | 1.23 M | 30.00 M | 4.56 | 31.2 ms | 200 MB |"
         assert costs in lines
         assert "| lora | - | 0 | - | - | - | - | - | - |" in lines
         assert lines[-1] == "- A note."
@@ -69,6 +69,12 @@ class TestTables:
             row["larger_is_better"] = False
         rows[1]["score"] = 0.59
         assert "| lw | **0.590** |" in markdown_tables("A title", method_rows(rows, {}), [])
+
+    def test_which_way_is_better_is_known_from_any_score_of_the_data_set(self, rows: list[dict[str, Any]]) -> None:
+        rows[1]["larger_is_better"] = False
+        for row in (rows[0], rows[3]):
+            row.update(state="failed", score="", larger_is_better="")
+        assert [row["larger_is_better"] for row in method_rows(rows, {})] == [False, False, False]
 
     def test_csv_is_read_as_it_was_written(self, rows: list[dict[str, Any]], tmp_path: Path) -> None:
         write_csv(rows, tmp_path / "results.csv")

@@ -73,6 +73,7 @@ class TestRunCell:
         again = torch.load(folder / "models" / "model.pt", weights_only=True)
         assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
         assert ComparisonCell.result(folder)["epochs"] == 2
+        assert ComparisonCell.result(folder)["seconds"] is None  # of a part: no measure of the whole
 
     def test_a_finished_training_is_only_evaluated(
         self, written: Callable[..., Path], monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ from .errors import CheckpointError, CheckpointFormatError, CheckpointMismatchEr
 from .loading import SAM2LoadReport, load_sam2_checkpoint
 from .network_weights import INPUT_CHANNELS, load_network_weights
 from .peer_checkpoint import PeerLoadReport, load_peer_checkpoint
-from .sam2_file import save_sam2_checkpoint
+from .sam2_file import check_sam2_layout, save_sam2_checkpoint
 from .sam2_net import SAM2Net
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "SAM2Net",
     "UnsafeCheckpointError",
     "check_base_weights",
+    "check_sam2_layout",
     "default_weights_directory",
     "download_sam2_checkpoint",
     "load_adapter",
