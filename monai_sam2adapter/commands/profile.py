@@ -8,6 +8,8 @@ import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..json_file import write_json
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -87,7 +89,8 @@ def _run(args: argparse.Namespace) -> int:
         report["profiles"].append(profile.to_dict())
         print(f"\n{profile_table(profile)}", flush=True)
     if args.json is not None:
-        _write(args.json, report)
+        write_json(report, args.json)
+        print(f"\nwrote {args.json}")
     return 0
 
 
@@ -154,11 +157,3 @@ def _header(report: dict[str, Any]) -> str:
         f"torch {machine['torch']}, Python {machine['python']}, {machine['threads']} threads, {machine['device']}: "
         f"{machine['device_name']}"
     )
-
-
-def _write(path: str, report: dict[str, Any]) -> None:
-    from ..atomic_file import atomic_path
-
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(f"\nwrote {path}")

@@ -107,6 +107,7 @@ def prepare_adapter_choice(
     if adapter != AUTO_ADAPTER:
         if idist.get_rank() == 0:
             path.unlink(missing_ok=True)
+        idist.barrier()  # the others look whether it is there
         return
     if macs_budget is None:
         raise ValueError(
@@ -169,7 +170,10 @@ def _check_budget(choice: AdapterChoice, macs_budget: float | None, path: Path) 
 def _warn_of_another_choice(given: AdapterChoice, path: Path) -> None:
     """Else the weights beside a choice are refused for their shapes only, which do not say what to do."""
     if path.is_file():
-        chosen = _read(path)
+        try:
+            chosen = _read(path)
+        except ValueError:  # it is not needed
+            return
         if (chosen.adapter, chosen.config) != (given.adapter, given.config):
             logger.warning(
                 "adapter is %s with adapter_config %s, but %s says that %s with %s was chosen for the weights beside "
