@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace) -> int:
     overrides = dict(map(read_setting, args.settings))
     config = ComparisonConfig.load(args.config).with_arguments(datasets, overrides, args.seeds)
     # what data lists and injections tell of themselves is for a single run
-    logging.getLogger("monai_sam2adapter").setLevel(logging.WARNING)
+    logging.getLogger("monai_sam2adapter").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, _stop)  # so that the trainings are ended, too
     try:
         errors = run_comparison(config, args.output_dir, args.bundles_dir, args.jobs, _print)
