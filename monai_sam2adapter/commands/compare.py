@@ -9,7 +9,7 @@ import signal
 import sys
 from types import FrameType
 
-from .settings import read_setting, split_setting
+from .settings import add_set_option, read_setting, split_setting
 
 __all__ = ["add_parser"]
 
@@ -33,14 +33,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="NAME=FOLDER",
         help="where a data set of the comparison lies; repeat for more",
     )
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a key of the bundles for all trainings, such as batch_size=4 or device=cpu; repeat for more",
-    )
+    add_set_option(parser, "a key of the bundles for all trainings, such as batch_size=4 or device=cpu")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds, in the place of the comparison's own")
     parser.add_argument("--jobs", type=int, help="trainings at a time (1 on a GPU, else one a core, 4 at most)")
     parser.add_argument("--bundles_dir", default="bundles", help="folder of the bundles (%(default)s)")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .settings import read_setting
+from .settings import add_set_option, read_setting
 
 if TYPE_CHECKING:
     from ..bundle_packing import PackedBundle
@@ -20,15 +20,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("pack", help=text, description=text)
     parser.add_argument("bundle", help="folder of the bundle")
     parser.add_argument("--weights", required=True, help="what training wrote as model.pt")
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="make a value the default of the packed bundle: those that the training was given, such as variant=small "
-        "or image_size=256; repeat for more",
-    )
+    text = "make a value the default of the packed bundle: those that the training was given, such as variant=small"
+    add_set_option(parser, f"{text} or image_size=256")
     parser.add_argument("--output_dir", default=".", help="folder for the zip file and model_info.json (%(default)s)")
     parser.add_argument("--url", help="where the zip file will be; writes it and the checksum into model_info.json")
     parser.add_argument("--overwrite", action="store_true", help="replace another file of the same version")

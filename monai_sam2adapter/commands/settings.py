@@ -3,9 +3,17 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
-__all__ = ["read_setting", "split_setting"]
+__all__ = ["add_set_option", "read_setting", "split_setting"]
+
+
+def add_set_option(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add ``--set KEY=VALUE``, which may be repeated, as ``settings``."""
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help=f"{text}; repeat for more"
+    )
 
 
 def read_setting(text: str) -> tuple[str, object]:
