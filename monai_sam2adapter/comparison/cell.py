@@ -11,7 +11,7 @@ from typing import Any
 
 from ..json_file import read_json, write_json
 
-__all__ = ["TRUNK_FILE", "ComparisonCell"]
+__all__ = ["TRUNK_FILE", "ComparisonCell", "trunk_file"]
 
 # options that change where a training runs, not what comes out but for rounding
 _OF_THE_MACHINE = ("device", "num_workers", "cache_rate")
@@ -59,7 +59,7 @@ class ComparisonCell:
     def folder(self, output_dir: Path) -> Path:
         """The cell's own folder below that of the comparison."""
         if self.metric is None:
-            return output_dir / "trunks" / self.method
+            return trunk_file(output_dir, self.method).parent
         return output_dir / "cells" / self.dataset / self.method / f"seed_{self.seed}"
 
     def common_options(self) -> dict[str, Any]:
@@ -108,3 +108,8 @@ class ComparisonCell:
     def write_result(result: Mapping[str, Any], folder: Path) -> None:
         """Say that the cell is finished."""
         write_json(result, folder / _RESULT)
+
+
+def trunk_file(output_dir: Path, name: str) -> Path:
+    """Where the training of a trunk writes it."""
+    return output_dir / "trunks" / name / TRUNK_FILE

@@ -110,6 +110,11 @@ def parse(cell: ComparisonCell, *configs: str, **options: Any) -> ConfigParser:
     return parser
 
 
+def device_of(cell: ComparisonCell) -> torch.device:
+    """Where a cell is trained."""
+    return torch.device(parse(cell, "train").get_parsed_content("device"))
+
+
 def reason_of(error: BaseException) -> str:
     """The error that others were made of, which is the one that a user can mend."""
     while error.__cause__ is not None:
@@ -124,7 +129,7 @@ def _check_cell(cell: ComparisonCell) -> str:
     train, evaluate = (json.loads(Path(f).read_text("utf-8")) for f in cell.config_files("train", "evaluate"))
     check_keys(cell.options, train)
     parser = parse(cell, "train")
-    _check_device(torch.device(parser.get_parsed_content("device")))
+    _check_device(device_of(cell))
     _check_numbers(parser)
     cases = [_names_of_cases(parser, part) for part in ("train", "validate")]
     if cell.metric is not None:

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from ..atomic_file import atomic_path
 from .cell import ComparisonCell
-from .checks import check_cells, check_disk, check_earlier_runs, parse
+from .checks import check_cells, check_disk, check_earlier_runs, device_of
 from .config import ComparisonConfig
 from .costs import describe_machine, measure_costs
 from .grid import comparison_cells, trunk_cells, write_phantoms
@@ -78,7 +78,7 @@ def _run(
     trunks, cells = _check(trunks, cells, config.seeds[0])
     check_earlier_runs([*trunks.values(), *cells], output_dir)
     first = [cell for cell in cells if cell.seed == config.seeds[0]]
-    on_gpu = any(_device_type(cell) != "cpu" for cell in first)
+    on_gpu = any(device_of(cell).type != "cpu" for cell in first)
     jobs = jobs or (1 if on_gpu else min(_num_cores(), _MAX_JOBS_ON_CPU))
     threads = max(1, _num_cores() // jobs)
     costs = measure_costs(first, output_dir, report)
@@ -172,7 +172,3 @@ def _num_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _device_type(cell: ComparisonCell) -> str:
-    return str(parse(cell, "train").get_parsed_content("device")).partition(":")[0]

@@ -20,7 +20,7 @@ from ..networks.profiling import device_name, latencies_in_turn, profile_network
 from ..networks.utils import reparameterize_model
 from ..networks.weights import prepare_base_weights
 from .cell import ComparisonCell
-from .checks import parse, reason_of
+from .checks import device_of, parse, reason_of
 
 __all__ = ["describe_machine", "measure_costs"]
 
@@ -82,13 +82,15 @@ def measure(cells: Sequence[ComparisonCell], output_dir: Path) -> list[dict[str,
     """The costs of the networks of one data set, in the order of the cells."""
     networks: dict[str, torch.nn.Module] = {}
     costs: list[dict[str, Any]] = []
+    devices = {str(cell): device_of(cell) for cell in cells}
     for cell in cells:
+        device = devices[str(cell)]
         try:
             network, shape, choice = _build(cell, output_dir)
             counts = [(p.numel(), p.requires_grad) for p in network.parameters()]
             networks[str(cell)] = reparameterize_model(network.eval(), inplace=True)
             # one network on the device at a time: on a GPU, all that is there counts as memory
-            profile = profile_network(network, shape, repeats=1, device=_device(cell))
+            profile = profile_network(network, shape, repeats=1, device=device)
         except Exception as error:  # MONAI wraps what a config raises in errors of its own
             raise ValueError(f"{cell}: {reason_of(error)}") from error
         cost = {
@@ -97,12 +99,12 @@ def measure(cells: Sequence[ComparisonCell], output_dir: Path) -> list[dict[str,
             "total_parameters": sum(count for count, _ in counts),
             "macs": profile.macs.total,
             "peak_memory": profile.peak_memory,
-            "machine": _machine(cell),
+            "machine": _machine(device),
             "choice": choice,
         }
         costs.append(cost)
-    for cell in cells:
-        networks[str(cell)].to(_device(cell))
+    for name, network in networks.items():
+        network.to(devices[name])
     shapes = {str(cell): cost["input_shape"] for cell, cost in zip(cells, costs, strict=True)}
     latencies = latencies_in_turn(networks, shapes, _REPEATS)
     return [{**cost, "latency": latencies[str(cell)]} for cell, cost in zip(cells, costs, strict=True)]
@@ -126,18 +128,13 @@ def _build(cell: ComparisonCell, output_dir: Path) -> tuple[torch.nn.Module, tup
     return network, (1, network.in_channels, height, width), " ".join(choice.split())
 
 
-def _device(cell: ComparisonCell) -> torch.device:
-    return torch.device(parse(cell, "train").get_parsed_content("device"))
-
-
 def _key_of(cell: ComparisonCell) -> str:
     """The network and the machine, as a text. The data, since they may decide on the adapter."""
-    machine = f"{platform.node()}, {_device(cell)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    machine = f"{platform.node()}, {device_of(cell)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     return f"{_REVISION}: {cell.dataset}, {json.dumps(cell.identity())}, {machine}"
 
 
-def _machine(cell: ComparisonCell) -> str:
-    device = _device(cell)
+def _machine(device: torch.device) -> str:
     threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
     return f"{device_name(device)}{threads}, torch {torch.__version__}"
 

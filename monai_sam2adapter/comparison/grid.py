@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import data
-from .cell import TRUNK_FILE, ComparisonCell
+from .cell import ComparisonCell, trunk_file
 from .config import ComparisonConfig
 
 __all__ = ["comparison_cells", "trunk_cells", "write_phantoms"]
@@ -28,7 +28,7 @@ def comparison_cells(
             dataset_dir=_folder_of(name, dataset, output_dir),
             metric=dataset.get("metric", "miou_pooled"),
             options=config.options_of(name, method),
-            trunk=_trunk_file(dataset, output_dir),
+            trunk=str(trunk_file(Path(output_dir), dataset["trunk"])) if "trunk" in dataset else None,
         )
         for seed in config.seeds
         for name, dataset in config.datasets.items()
@@ -52,7 +52,7 @@ def trunk_cells(
             metric=None,
             options=config.trunk_options(trunk),
         )
-        cells[str(cell.folder(Path(output_dir)) / TRUNK_FILE)] = cell
+        cells[str(trunk_file(Path(output_dir), trunk))] = cell
     return cells
 
 
@@ -85,9 +85,3 @@ def _folder_of(name: str, dataset: Mapping[str, Any], output_dir: str | os.PathL
     if not folder.is_dir():
         raise ValueError(f"the folder of {name}, {folder}, does not exist; correct --dataset {name}=FOLDER.")
     return str(folder.resolve())
-
-
-def _trunk_file(dataset: Mapping[str, Any], output_dir: str | os.PathLike[str]) -> str | None:
-    if "trunk" not in dataset:
-        return None
-    return str(Path(output_dir) / "trunks" / dataset["trunk"] / TRUNK_FILE)

@@ -13,13 +13,12 @@ from typing import Any
 
 import monai.bundle
 from filelock import FileLock
-from monai.bundle import ConfigParser
 
 from ..handlers import TrainingCheckpoint
 from ..json_file import read_json
 from ..networks.weights import load_network_weights, save_sam2_checkpoint
 from .cell import TRUNK_FILE, ComparisonCell
-from .checks import reason_of
+from .checks import parse, reason_of
 
 __all__ = ["main", "run_cell"]
 
@@ -43,20 +42,19 @@ def run_cell(folder: Path) -> None:
     with FileLock(folder / ".lock"):
         if ComparisonCell.result(folder) is not None:
             return
-        is_resumed = TrainingCheckpoint.progress(folder / "models") is not None
         start = time.perf_counter()
-        trained = _train(cell, folder)
+        earlier = TrainingCheckpoint.progress(folder / "models")
+        trained = _train(cell, folder, earlier)
         score = _write_trunk(cell, folder) if cell.metric is None else _evaluate(cell, folder)
         # those of a part would be taken for the whole
-        seconds = None if is_resumed else round(time.perf_counter() - start, 1)
+        seconds = None if earlier else round(time.perf_counter() - start, 1)
         ComparisonCell.write_result({**trained, **score, "seconds": seconds}, folder)
         (folder / "models" / "last.pt").unlink()  # with the optimizer, several times the weights
 
 
-def _train(cell: ComparisonCell, folder: Path) -> dict[str, Any]:
-    """Run ``training``, unless all its epochs are done; returns how far it went."""
+def _train(cell: ComparisonCell, folder: Path, progress: dict[str, Any] | None) -> dict[str, Any]:
+    """Run ``training``, unless all its epochs are done, given how far it was; returns how far it went."""
     models = folder / "models"
-    progress = TrainingCheckpoint.progress(models)
     if progress is None or progress["epoch"] < progress["max_epochs"]:
         state = {"overwrite": True} if progress is None else {"resume": True}
         _run("training", cell, ["train"], {"output_dir": str(models), **state})
@@ -87,10 +85,7 @@ def _evaluate(cell: ComparisonCell, folder: Path) -> dict[str, Any]:
 
 def _write_trunk(cell: ComparisonCell, folder: Path) -> dict[str, Any]:
     """Write the trained weights in the layout of SAM 2's files."""
-    parser = ConfigParser()
-    parser.read_config(cell.config_files("train"))
-    parser.update(cell.common_options())
-    network = parser.get_parsed_content("network_def")
+    network = parse(cell, "train").get_parsed_content("network_def")
     load_network_weights(network, folder / "models" / "model.pt")
     save_sam2_checkpoint(network, folder / TRUNK_FILE)
     return {}
