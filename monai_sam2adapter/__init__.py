@@ -8,7 +8,22 @@ from types import ModuleType
 
 from ._version import __version__
 
-__all__ = ["__version__", "data", "flags", "handlers", "inferers", "losses", "metrics", "networks", "transforms"]
+__all__ = [
+    "__version__",
+    "bundle",
+    "comparison",
+    "data",
+    "engines",
+    "handlers",
+    "inferers",
+    "losses",
+    "metrics",
+    "networks",
+    "reports",
+    "transforms",
+    "utils",
+    "visualize",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .settings import add_set_option, read_setting
 
 if TYPE_CHECKING:
-    from ..bundle_packing import PackedBundle
+    from ..bundle import PackedBundle
 
 __all__ = ["add_parser"]
 
@@ -29,7 +29,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..bundle_packing import pack_bundle
+    from ..bundle import pack_bundle
 
     settings = dict(map(read_setting, args.settings))
     packed = pack_bundle(args.bundle, args.weights, args.output_dir, args.url, settings, args.overwrite)

@@ -8,7 +8,7 @@ import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..json_file import write_json
+from ..utils.files import write_json
 
 if TYPE_CHECKING:
     import torch

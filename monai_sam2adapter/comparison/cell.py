@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..json_file import read_json, write_json
+from ..utils.files import read_json, write_json
 
 __all__ = ["TRUNK_FILE", "ComparisonCell", "trunk_file"]
 

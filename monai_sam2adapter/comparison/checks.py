@@ -14,8 +14,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from ..networks.weights import check_sam2_layout, prepare_base_weights
+from ..utils.text import nearest_name
 from .cell import ComparisonCell
-from .hint import nearest_name
 
 __all__ = ["check_cells", "check_disk", "check_earlier_runs", "check_keys"]
 

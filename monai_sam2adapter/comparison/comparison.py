@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..atomic_file import atomic_path
+from ..utils.files import atomic_path
 from .cell import ComparisonCell
 from .checks import check_cells, check_disk, check_earlier_runs, device_of
 from .config import ComparisonConfig

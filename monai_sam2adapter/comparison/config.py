@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import data
-from .hint import nearest_name
+from ..utils.text import nearest_name
 
 __all__ = ["ComparisonConfig"]
 

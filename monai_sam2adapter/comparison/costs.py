@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from ..json_file import read_json, write_json
 from ..networks.adapter_choice import AUTO_ADAPTER, read_adapter_choice
 from ..networks.profiling import device_name, latencies_in_turn, profile_network
 from ..networks.utils import reparameterize_model
 from ..networks.weights import prepare_base_weights
+from ..utils.files import read_json, write_json
 from .cell import ComparisonCell
 from .checks import device_of, parse, reason_of
 

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from ..atomic_file import atomic_path
+from ..utils.files import atomic_path
 
 __all__ = ["draw_comparison", "write_plot"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from ..atomic_file import atomic_path
+from ..utils.files import atomic_path
 from .cell import ComparisonCell
 
 __all__ = ["cell_rows", "markdown_tables", "method_rows", "write_csv"]

@@ -15,8 +15,8 @@ import monai.bundle
 from filelock import FileLock
 
 from ..handlers import TrainingCheckpoint
-from ..json_file import read_json
 from ..networks.weights import load_network_weights, save_sam2_checkpoint
+from ..utils.files import read_json
 from .cell import TRUNK_FILE, ComparisonCell
 from .checks import parse, reason_of
 

@@ -17,7 +17,7 @@ from typing import Any
 from monai.utils import look_up_option
 from PIL import Image
 
-from .dicom_series import DicomSeries
+from .dicom.series import DicomSeries
 
 __all__ = ["find_images"]
 

@@ -25,12 +25,12 @@ from monai.data import decollate_batch
 from PIL import Image
 
 from .._version import __version__
-from ..atomic_file import atomic_path
 from ..networks.weights import sha256_of_file
+from ..reports.evaluation_results import evaluation_results, example_cases
+from ..reports.html_report import render_html_report
+from ..utils.files import atomic_path
+from ..visualize.output_picture import draw_output
 from .case_names import get_case_names, get_case_sources
-from .evaluation_results import evaluation_results, example_cases
-from .html_report import render_html_report
-from .output_picture import draw_output
 
 __all__ = ["CaseReportSaver"]
 
@@ -45,7 +45,7 @@ class CaseReportSaver:
     Write ``results.json``, ``cases.csv``, ``summary.csv`` and ``report.html`` after an evaluation, and log a table.
 
     - ``results.json``: ``title``, ``about`` (with date, versions and checkpoint) and all that
-      :py:func:`monai_sam2adapter.handlers.evaluation_results` gives: names and scores of the cases, summaries with 95 %
+      :py:func:`monai_sam2adapter.reports.evaluation_results` gives: names and scores of the cases, summaries with 95 %
       bootstrap intervals over the cases, pooled scores, confusion matrix. ``null`` stands for NaN.
     - ``cases.csv``: one row for each case and class: ``case,class,<metrics>``.
     - ``summary.csv``: one row for each metric and class: ``metric,class,mean,ci95_low,ci95_high,std,median,min,max,

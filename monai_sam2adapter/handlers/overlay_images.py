@@ -14,10 +14,10 @@ from ignite.engine import Engine, Events
 from monai.data import decollate_batch
 from PIL import Image
 
-from ..atomic_file import atomic_path
+from ..utils.files import atomic_path
+from ..visualize.output_picture import draw_output
+from ..visualize.overlay import PALETTE
 from .case_names import get_case_names
-from .output_picture import draw_output
-from .overlay import PALETTE
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -20,7 +20,7 @@ from monai.utils import is_scalar
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from ..atomic_file import atomic_path
+from ..utils.files import atomic_path
 
 __all__ = ["TrainingCheckpoint"]
 

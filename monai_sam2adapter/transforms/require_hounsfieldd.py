@@ -11,7 +11,7 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_tensor
 
 from ..data.hounsfield import hounsfield_problem
-from ..data.transunet_reader import TransUNetArrayReader
+from ..data.readers.transunet_reader import TransUNetArrayReader
 from .file_of import file_of
 
 __all__ = ["RequireHounsfieldd"]

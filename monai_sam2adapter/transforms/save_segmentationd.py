@@ -17,10 +17,10 @@ from monai.transforms import Transform
 from monai.utils import look_up_option
 from PIL import Image
 
-from ..atomic_file import atomic_path
-from ..data.dicom_seg import require_highdicom, require_references, write_dicom_seg
+from ..data.dicom.seg import require_highdicom, require_references, write_dicom_seg
 from ..data.find_images import image_kind
 from ..data.label_scheme import LabelScheme
+from ..utils.files import atomic_path
 
 __all__ = ["SaveSegmentationd"]
 

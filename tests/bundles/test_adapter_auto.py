@@ -12,7 +12,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from monai_sam2adapter.bundle_packing import pack_bundle
+from monai_sam2adapter.bundle import pack_bundle
 from monai_sam2adapter.data import write_acdc_phantom
 
 ACDC = Path(__file__).parents[2] / "bundles" / "acdc_cardiac_segmentation"

@@ -14,7 +14,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from monai_sam2adapter.bundle_packing import pack_bundle
+from monai_sam2adapter.bundle import pack_bundle
 from monai_sam2adapter.networks.nets import AdaptedSAM2
 
 SCHEMA = Path(__file__).parent / "meta_schema.json"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from monai_sam2adapter.data import LabelScheme
-from monai_sam2adapter.handlers import PALETTE
+from monai_sam2adapter.visualize import PALETTE
 
 
 def write(folder: Path, **output: Any) -> Path:

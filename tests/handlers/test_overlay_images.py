@@ -14,7 +14,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from monai_sam2adapter.handlers import PALETTE, OverlayImageHandler, draw_case, draw_overlay
+from monai_sam2adapter.handlers import OverlayImageHandler
+from monai_sam2adapter.visualize import PALETTE, draw_case, draw_overlay
 
 CLASSES = ["ventricle", "wall"]
 TITLE, GAP = 26, 6  # pixels above and between the panels

@@ -12,7 +12,7 @@ from typing import Any
 import ignite.distributed as idist
 
 from ...data import LabelProfile
-from ...json_file import read_json, write_json
+from ...utils.files import read_json, write_json
 from ..nets import AdaptedSAM2
 from ..weights import check_base_weights
 from .choice import AdapterChoice

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ...atomic_file import atomic_path
+from ...utils.files import atomic_path
 from .loading import HEAD_BIASES, HEAD_WEIGHTS, MASK_TOKENS, NUM_MASK_TOKENS
 
 __all__ = ["check_sam2_layout", "save_sam2_checkpoint"]

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Synthetic data sets in the layouts of the real ones."""
+
+from __future__ import annotations
+
+from .abdominal import AbdominalPhantom
+from .acdc import write_acdc_phantom
+from .cardiac import CardiacPhantom
+from .folder import write_phantom_folder
+from .isbi2012 import write_isbi2012_phantom
+from .kvasir import write_kvasir_phantom
+from .pair import write_pair_phantom
+from .synapse import write_synapse_phantom
+
+__all__ = [
+    "AbdominalPhantom",
+    "CardiacPhantom",
+    "write_acdc_phantom",
+    "write_isbi2012_phantom",
+    "write_kvasir_phantom",
+    "write_pair_phantom",
+    "write_phantom_folder",
+    "write_synapse_phantom",
+]

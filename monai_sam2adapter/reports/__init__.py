@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables and pages of an evaluation."""
+
+from __future__ import annotations
+
+from .evaluation_results import evaluation_results, example_cases
+from .html_report import render_html_report
+
+__all__ = ["evaluation_results", "example_cases", "render_html_report"]
