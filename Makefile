@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # sam2 is built from source; its CUDA extension serves video tracking only.
 export SAM2_BUILD_CUDA = 0
 
-.PHONY: demo test test-slow style docs install clean
+.PHONY: bundles demo test test-slow style docs install clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m monai_sam2adapter demo
@@ -22,6 +22,9 @@ style: $(INSTALLED)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+
+bundles:
+	$(PYTHON) bundles/_templates/generate.py
 
 docs: $(INSTALLED)
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
