@@ -51,7 +51,8 @@ class OverlayImageHandler:
             to None.
 
     Raises:
-        ValueError: when there is neither a writer nor a folder, neither names nor a scheme or both, or ``max_cases`` is not positive.
+        ValueError: when there is neither a writer nor a folder, neither names nor a scheme or both, or ``max_cases`` is
+            not positive.
     """
 
     def __init__(

@@ -307,7 +307,7 @@ class TrainingCheckpoint:
             )
 
     def _find_base(self, sha256: str | None, path: Path) -> dict[str, torch.Tensor]:
-        """What the network needs besides the file: nothing when its frozen weights are right, else those of model.pt."""
+        """The frozen weights to load besides the file: none when the network has them, else those of model.pt."""
         frozen, best = self._frozen(), self.output_dir / _BEST
         # without a checksum everything was trained, or the file is of format 1, which holds the whole network
         if sha256 is None or _sha256(frozen) == sha256:
