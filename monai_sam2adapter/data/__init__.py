@@ -44,10 +44,9 @@ from .datasets import (
     synapse_layout_problems,
     synapse_numbering_problems,
 )
-from .dicom import DicomGeometry, DicomReader, DicomSeries, require_highdicom, write_dicom_seg
+from .dicom import DicomFolder, DicomGeometry, DicomReader, DicomSeries, require_highdicom, write_dicom_seg
 from .epoch_sampler import EpochSampler
 from .find_images import find_images
-from .gray_mask import gray_mask_problem
 from .label_profile import LabelProfile, profile_labels
 from .label_scheme import LabelScheme
 from .neighbors import slices_with_neighbors
@@ -61,7 +60,9 @@ from .phantoms import (
     write_phantom_folder,
     write_synapse_phantom,
 )
+from .pixel_values import gray_mask_problem
 from .readers import ImageFileReader, SimpleITKReader, TransUNetArrayReader, VolumeReader
+from .results import result_paths
 from .seeded_cache_dataset import SeededCacheDataset
 from .seeded_index import SeededIndex, derive_seed, seeded_transform
 from .slice_dataset import VolumeSliceDataset
@@ -78,6 +79,7 @@ __all__ = [
     "CardiacPhantom",
     "CaseDataset",
     "DatasetReport",
+    "DicomFolder",
     "DicomGeometry",
     "DicomReader",
     "DicomSeries",
@@ -122,6 +124,7 @@ __all__ = [
     "read_folds",
     "read_split",
     "require_highdicom",
+    "result_paths",
     "seeded_transform",
     "slices_with_neighbors",
     "synapse_class_names",

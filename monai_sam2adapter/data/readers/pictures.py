@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from monai.config import PathLike
 from monai.data import ImageReader
-from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+from monai.utils import ensure_tuple
 from PIL import Image, ImageOps
 
-from ..colors import has_colors
+from ..geometry import image_meta
+from ..pixel_values import has_colors
 
 __all__ = ["ImageFileReader"]
 
@@ -110,14 +111,7 @@ class ImageFileReader(ImageReader):
         if len(pages) == 1:
             array = array[:, :, 0]
         dimension = 2 if len(pages) == 1 else 3
-        meta = {
-            MetaKeys.ORIGINAL_AFFINE: np.eye(4),
-            MetaKeys.AFFINE: np.eye(4),
-            MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.SPATIAL_SHAPE: np.asarray(array.shape[:dimension]),
-            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan") if array.ndim == dimension else -1,
-        }
-        return array, {str(key): value for key, value in meta.items()}
+        return array, image_meta(array.shape[:dimension], np.eye(4), channels_last=array.ndim > dimension)
 
     def read_pages(self, path: PathLike) -> list[np.ndarray]:
         """

@@ -11,11 +11,14 @@ from zipfile import BadZipFile
 import numpy as np
 from monai.config import PathLike
 from monai.data import ImageReader, is_supported_format
-from monai.utils import MetaKeys, SpaceKeys, ensure_tuple, look_up_option
+from monai.utils import ensure_tuple, look_up_option
 
-from ..datasets.synapse_labels import synapse_label_map
+from ..geometry import image_meta
 
-__all__ = ["TransUNetArrayReader"]
+__all__ = ["TRANSUNET_LABELS", "TransUNetArrayReader"]
+
+TRANSUNET_LABELS = (0, 8, 4, 3, 2, 6, 11, 1, 7)
+"""The challenge's label of each of TransUNet's 9 classes, which all that compare with it use."""
 
 _KEYS = ("image", "label")
 # the window in HU of which they made 0 to 1
@@ -101,15 +104,7 @@ class TransUNetArrayReader(ImageReader):
                 f"the slices from {img[0]} to {img[-1].name} differ in size: {sizes}; are they of one case?"
             )
         array = np.concatenate(parts).transpose(2, 1, 0)
-        affine = np.diag([-1.0, -1.0, 1.0, 1.0])
-        meta = {
-            MetaKeys.ORIGINAL_AFFINE: affine,
-            MetaKeys.AFFINE: affine.copy(),
-            MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.SPATIAL_SHAPE: np.asarray(array.shape),
-            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
-        }
-        return array, {str(key): value for key, value in meta.items()}
+        return array, image_meta(array.shape, np.diag([-1.0, -1.0, 1.0, 1.0]))
 
     def _decode(self, array: np.ndarray, path: Path) -> np.ndarray:
         """Slices ``(D, H, W)`` in HU or in the challenge's labels."""
@@ -158,10 +153,8 @@ def _to_hounsfield(slices: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _to_challenge_labels(slices: np.ndarray, path: Path) -> np.ndarray:
-    challenge, transunet = synapse_label_map(9)
-    labels = np.asarray([challenge[transunet.index(label)] for label in range(9)], dtype=np.uint8)
     values = np.unique(slices)
-    wrong = values[~np.isin(values, range(9))]
+    wrong = values[~np.isin(values, range(len(TRANSUNET_LABELS)))]
     if len(wrong):
         raise ValueError(f"{path}: has the labels {', '.join(f'{v:.4g}' for v in wrong[:5])}; expected integers 0 to 8")
-    return labels[slices.astype(np.int64)]
+    return np.asarray(TRANSUNET_LABELS, dtype=np.uint8)[slices.astype(np.int64)]
