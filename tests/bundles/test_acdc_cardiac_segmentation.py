@@ -56,11 +56,12 @@ class TestTraining:
             raise KeyboardInterrupt
 
         whole, parts = tmp_path / "whole", tmp_path / "parts"
-        options = {"adapter": "hp", "epochs": 2, LENGTH: 2}
+        options = {"adapter": "hp", "epochs": 2}
         train(ACDC, phantom, whole, **options)
-        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(TrainingCheckpoint, "_save_last", stop)
+        monkeypatch.setattr(TrainingCheckpoint, "_save_last", stop)
+        with pytest.raises(KeyboardInterrupt):
             train(ACDC, phantom, parts, **options)
+        monkeypatch.undo()
         if again is None:
             monkeypatch.setattr(monai.utils, "set_determinism", lambda seed: torch.manual_seed(7))  # other weights
         train(ACDC, phantom, parts, **options, resume=True, sam2_checkpoint=again)
@@ -71,9 +72,11 @@ class TestTraining:
 
     def test_everything_can_be_trained_from_scratch(self, phantom: Path, tmp_path: Path) -> None:
         train(ACDC, phantom, tmp_path, adapter="full", sam2_checkpoint=None, **{LENGTH: 1})
-        last = load(tmp_path / "last.pt")
-        assert last["frozen_sha256"] is None
-        assert last["network"].keys() == load(tmp_path / "model.pt").keys()
+        left_out = load(tmp_path / "model.pt").keys() - load(tmp_path / "last.pt")["network"].keys()
+        assert {name.rpartition(".")[2] for name in left_out} == {
+            "pos_embed",
+            "pos_embed_window",
+        }  # PEG's in their place
 
     def test_does_not_overwrite_an_earlier_run(self, phantom: Path, trained: Path) -> None:
         before = (trained / "last.pt").stat().st_mtime_ns
