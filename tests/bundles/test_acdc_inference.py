@@ -135,7 +135,7 @@ class TestInputs:
 class TestOptions:
     def test_maps_fit_the_labels(self, predict: Callable[..., None], tmp_path: Path) -> None:
         scan = write_scan(tmp_path / "a.nii.gz")
-        options = {"save_probabilities": "True", "save_uncertainty": True, "tta_flips": [[0], [0, 1]]}
+        options = {"save_probabilities": True, "save_uncertainty": True, "tta_flips": [[0], [0, 1]]}
         predict(scan, tmp_path / "out", **options)
         predict(scan, tmp_path / "plain", save_probabilities=True)
         chance, plain = (nib.load(tmp_path / name / "a_probabilities.nii.gz") for name in ("out", "plain"))
@@ -189,6 +189,7 @@ class TestOptions:
         [
             ({"tta_flips": [0, 1]}, "flips must be lists of spatial axes"),
             ({"largest_component": "yes"}, "largest_component must be True or False, got 'yes'"),
+            ({"skip_existing": "false"}, "skip_existing must be True or False, got 'false'"),
             ({"output_format": "dicom"}, "dicom_seg"),
             ({"output_format": "dicom_seg"}, "needs DICOM series, but 1 of 1 inputs are none"),
             ({"dataset_dir": "nowhere.nii"}, "no file or folder nowhere.nii"),
