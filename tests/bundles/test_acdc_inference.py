@@ -180,7 +180,7 @@ class TestOptions:
         predict(tmp_path / "in" / "a.nii.gz", tmp_path / "out")
         before = (tmp_path / "out" / "a_seg.nii.gz").stat().st_mtime_ns
         for _ in range(2):  # nothing is left for the second
-            predict(tmp_path / "in", tmp_path / "out", skip_existing="True")
+            predict(tmp_path / "in", tmp_path / "out", skip_existing=True)
         assert files(tmp_path / "out") == ["a_seg.nii.gz", "b_seg.nii.gz"]
         assert (tmp_path / "out" / "a_seg.nii.gz").stat().st_mtime_ns == before
 

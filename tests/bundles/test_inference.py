@@ -89,7 +89,7 @@ class TestEveryBundle:
         out = predict(bundle, tmp_path / "in")
         assert names(out) == [f"{case}_seg.{labels}" for case in cases]
         assert len(names(out / "overlays")) == 2
-        predict(bundle, tmp_path / "in", save_uncertainty="True", skip_existing=True)
+        predict(bundle, tmp_path / "in", save_uncertainty=True, skip_existing=True)
         assert names(out) == [f"{case}_{kind}" for case in cases for kind in (f"seg.{labels}", f"uncertainty.{maps}")]
         before = [(out / name).stat().st_mtime_ns for name in names(out)]
         predict(bundle, tmp_path / "in", save_uncertainty=True, skip_existing=True)
