@@ -62,7 +62,7 @@ from .phantoms import (
 )
 from .pixel_values import gray_mask_problem
 from .readers import ImageFileReader, SimpleITKReader, TransUNetArrayReader, VolumeReader
-from .results import result_paths
+from .results import ResultFiles
 from .seeded_cache_dataset import SeededCacheDataset
 from .seeded_index import SeededIndex, derive_seed, seeded_transform
 from .slice_dataset import VolumeSliceDataset
@@ -87,6 +87,7 @@ __all__ = [
     "ImageFileReader",
     "LabelProfile",
     "LabelScheme",
+    "ResultFiles",
     "SeededCacheDataset",
     "SeededIndex",
     "SimpleITKReader",
@@ -124,7 +125,6 @@ __all__ = [
     "read_folds",
     "read_split",
     "require_highdicom",
-    "result_paths",
     "seeded_transform",
     "slices_with_neighbors",
     "synapse_class_names",

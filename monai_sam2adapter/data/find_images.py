@@ -19,9 +19,8 @@ from monai.utils import look_up_option
 from PIL import Image
 
 from ..utils import require_flags
-from .dicom.seg import require_highdicom, require_references
-from .dicom.series import DicomFolder, DicomSeries
-from .results import result_paths
+from .dicom import DicomFolder, DicomSeries
+from .results import ResultFiles
 
 __all__ = ["find_images"]
 
@@ -61,7 +60,7 @@ def find_images(
     kind: str = "volume",
     datalist_key: str | None = None,
     output_dir: str | os.PathLike[str] | None = None,
-    output_format: str | None = None,
+    output_format: str = "nii.gz",
     save_probabilities: bool = False,
     save_uncertainty: bool = False,
     skip_existing: bool = False,
@@ -84,13 +83,12 @@ def find_images(
         kind: "volume" for NIfTI, NRRD, MetaImage and DICOM, "picture" for PNG, JPEG, BMP and TIFF. Defaults to
             "volume".
         datalist_key: which list of a datalist. Defaults to None: "testing" or "test", else the only one.
-        output_dir: folder of the results, for ``skip_existing``. Defaults to None.
-        output_format: format of the results, as of :py:class:`monai_sam2adapter.transforms.SaveSegmentationd`, which
-            must fit all images. Defaults to None, not known.
+        output_dir: folder of the results. Defaults to None, no matter whether and where results are.
+        output_format: format of the results, which must fit all images; like the next two as of
+            :py:class:`monai_sam2adapter.data.ResultFiles`. Defaults to "nii.gz".
         save_probabilities: whether results have a map of probabilities. Defaults to False.
         save_uncertainty: whether results have a map of uncertainty. Defaults to False.
-        skip_existing: whether to leave out cases whose results are all there, see
-            :py:func:`monai_sam2adapter.data.result_paths`. Defaults to False.
+        skip_existing: whether to leave out cases whose results are all there. Defaults to False.
 
     Returns:
         one dictionary an image: ``image`` (its path, or a :py:class:`monai_sam2adapter.data.DicomSeries`) and ``case``,
@@ -108,11 +106,12 @@ def find_images(
             have the format, or a flag is neither True nor False.
     """
     look_up_option(kind, tuple(_EXTENSIONS))
-    require_flags(save_probabilities=save_probabilities, save_uncertainty=save_uncertainty, skip_existing=skip_existing)
-    if skip_existing and (output_dir is None or output_format is None):
-        raise ValueError("skip_existing needs output_dir and output_format, to see which results are there.")
-    if output_format is not None:
-        _require_kind(kind, output_format)
+    require_flags(skip_existing=skip_existing)
+    if skip_existing and output_dir is None:
+        raise ValueError("skip_existing needs output_dir, to see which results are there.")
+    results = None
+    if output_dir is not None:
+        results = ResultFiles(output_dir, output_format, save_probabilities, save_uncertainty)
     folders = functools.cache(DicomFolder)  # so that no entry of a list reads the headers of its folder again
     found = [image for entry in _as_list(source, datalist_key) for image in _resolve(entry, kind, folders)]
     if not found:
@@ -123,47 +122,18 @@ def find_images(
     logger.info("%d %ss to segment in %s", len(found) - len(missing), kind, source)
     if missing:
         logger.warning("%d of %d are missing: %s", len(missing), len(found), ", ".join(missing))
-    if output_format == "dicom_seg":
-        _require_series([image.image for image in found if not image.missing])
     items = []
     for image, case in zip(found, _unique_cases(found), strict=True):
         error = {"error": "there is no such file or folder"} if image.missing else {}
         items.append({"image": image.image, "case": case, **error})
-    if not skip_existing or output_dir is None or output_format is None:
+    if results is None:
         return items
-    paths_of = functools.partial(
-        result_paths,
-        output_dir,
-        output_format=output_format,
-        save_probabilities=save_probabilities,
-        save_uncertainty=save_uncertainty,
-    )
-    remaining = [item for item in items if not all(path.exists() for path in paths_of(item["case"]).values())]
+    results.require_inputs([image.image for image in found if not image.missing], kind)
+    if not skip_existing:
+        return items
+    remaining = [item for item in items if not results.are_there(item["case"])]
     logger.info("%d of %d cases are done already", len(items) - len(remaining), len(items))
     return remaining
-
-
-def _require_kind(kind: str, output_format: str) -> None:
-    result_paths("", "", output_format)  # refuses a misspelled one
-    if (output_format == "png") != (kind == "picture"):
-        good, usual = ("volume", "png") if kind == "picture" else ("picture", "nii.gz")
-        raise ValueError(
-            f"output_format {output_format} is for {good}s, but the inputs are {kind}s; give {usual} for them."
-        )
-    if output_format == "dicom_seg":
-        require_highdicom()
-
-
-def _require_series(images: Sequence[str]) -> None:
-    series = [image for image in images if isinstance(image, DicomSeries)]
-    if len(series) < len(images):
-        other = next(image for image in images if not isinstance(image, DicomSeries))
-        raise ValueError(
-            f"output_format dicom_seg needs DICOM series, but {len(images) - len(series)} of {len(images)} inputs are "
-            f"none, such as {other}; give nii.gz for them."
-        )
-    for one in series:
-        require_references(one)
 
 
 def _expected(kind: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,10 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from PIL import Image
 
-from ..data.dicom import require_highdicom, write_dicom_seg
+from ..data.dicom import write_dicom_seg
 from ..data.label_scheme import LabelScheme
-from ..data.results import result_paths
-from ..utils import atomic_path, require_flags
+from ..data.results import ResultFiles
+from ..utils import atomic_path
 
 __all__ = ["SaveSegmentationd"]
 
@@ -38,7 +37,7 @@ class SaveSegmentationd(Transform):
     - ``dicom_seg``: a DICOM Segmentation object that viewers place on the input, a DICOM series. Maps are ``nii.gz``.
 
     Args:
-        output_dir: folder for the files, see :py:func:`monai_sam2adapter.data.result_paths`; made when missing.
+        output_dir: folder for the files, see :py:class:`monai_sam2adapter.data.ResultFiles`; made when missing.
         scheme: names, colors and codes of the classes.
         output_format: "nii.gz", "png" or "dicom_seg". Defaults to "nii.gz".
         key: key of the segmentation, class numbers ``(1, *spatial)``. Defaults to "pred".
@@ -61,21 +60,10 @@ class SaveSegmentationd(Transform):
         save_uncertainty: bool = False,
         case_key: str = "case",
     ) -> None:
-        require_flags(save_probabilities=save_probabilities, save_uncertainty=save_uncertainty)
+        self.files = ResultFiles(output_dir, output_format, save_probabilities, save_uncertainty)
         self.scheme = scheme
-        self.output_format = output_format
         self.key = key
         self.case_key = case_key
-        self._paths_of = partial(
-            result_paths,
-            output_dir,
-            output_format=output_format,
-            save_probabilities=save_probabilities,
-            save_uncertainty=save_uncertainty,
-        )
-        self._paths_of("")  # refuses a misspelled format
-        if output_format == "dicom_seg":
-            require_highdicom()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
@@ -94,28 +82,29 @@ class SaveSegmentationd(Transform):
         labels = data[self.key]
         if not isinstance(labels, MetaTensor):
             raise ValueError(f"{self.key!r} must be a MetaTensor to have a place, got a {type(labels).__name__}.")
-        dimension = 2 if self.output_format == "png" else 3
+        output_format = self.files.output_format
+        dimension = 2 if output_format == "png" else 3
         if labels.ndim != 1 + dimension:
             raise ValueError(
-                f"{self.output_format} is for {dimension}D images, got a segmentation of shape {tuple(labels.shape)}."
+                f"{output_format} is for {dimension}D images, got a segmentation of shape {tuple(labels.shape)}."
             )
-        maps = self._paths_of(str(data[self.case_key]))
+        maps = self.files.paths(str(data[self.case_key]))
         target = maps.pop("seg")
         missing = [name for name in maps if name not in data]
         if missing:
             raise ValueError(f"there is no {' and no '.join(missing)} to write, only {sorted(map(str, data))}.")
         for name, path in maps.items():
             with atomic_path(path) as temporary:
-                _write_map(temporary, data[name], as_pages=self.output_format == "png")
+                _write_map(temporary, data[name], as_pages=output_format == "png")
         with atomic_path(target) as temporary:
             self._write_labels(temporary, labels)
         return dict(data)
 
     def _write_labels(self, path: Path, labels: MetaTensor) -> None:
         classes = labels[0].cpu().numpy().astype(np.uint8)
-        if self.output_format == "nii.gz":
+        if self.files.output_format == "nii.gz":
             _write_nifti(path, classes, labels.affine)
-        elif self.output_format == "png":
+        elif self.files.output_format == "png":
             picture = Image.fromarray(classes.T.copy())  # (X, Y) -> rows and columns
             picture.putpalette([value for color in ((0, 0, 0), *self.scheme.colors) for value in color])
             picture.save(path, format="PNG")

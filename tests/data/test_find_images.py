@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_sam2adapter.data import DicomSeries, find_images, result_paths
+from monai_sam2adapter.data import DicomSeries, find_images
 
 Write = Callable[..., list[Path]]
 STACK = ((0, 0, 0), (0, 0, 2), (0, 0, 4))
@@ -262,7 +262,7 @@ class TestResults:
             touch(out, file)
         assert cases(sources, **options, skip_existing=True) == ["y"]
         assert cases(sources, **options) == ["x", "y"]
-        touch(out, *(path.name for path in result_paths(out, "y", **dict(list(options.items())[2:])).values()))
+        touch(out, *(file.replace("x_", "y_") for file in files))
         assert cases(sources, **options, skip_existing=True) == []
 
     @pytest.mark.parametrize(
@@ -274,33 +274,35 @@ class TestResults:
             ("volume", "dicom", "dicom_seg"),
         ],
     )
-    def test_a_format_for_the_other_kind_is_refused(self, kind: str, output_format: str, message: str) -> None:
+    def test_a_format_for_the_other_kind_is_refused(
+        self, kind: str, output_format: str, message: str, tmp_path: Path
+    ) -> None:
         with pytest.raises(ValueError, match=message):
-            find_images("anything", kind, output_format=output_format)
+            find_images(touch(tmp_path, "x.png" if kind == "picture" else "x.nii"), kind, None, tmp_path, output_format)
 
     @pytest.mark.parametrize("name", ["save_probabilities", "save_uncertainty", "skip_existing"])
     def test_a_flag_is_true_or_false(self, name: str, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"{name} must be True or False, got 'false'; .* write --{name} True or"):
-            find_images(tmp_path, output_dir=tmp_path, output_format="nii.gz", **{name: "false"})
-        with pytest.raises(ValueError, match="skip_existing needs output_dir and output_format"):
+            find_images(tmp_path, output_dir=tmp_path, **{name: "false"})
+        with pytest.raises(ValueError, match="skip_existing needs output_dir"):
             find_images(tmp_path, skip_existing=True)
 
     def test_dicom_needs_its_package(self, tmp_path: Path) -> None:
         with mock.patch.dict("sys.modules", {"highdicom": None}), pytest.raises(ImportError, match=r"\[dicom\]"):
-            find_images(tmp_path, output_format="dicom_seg")
+            find_images(tmp_path, output_dir="out", output_format="dicom_seg")
 
     def test_dicom_needs_series_that_can_be_referred_to(self, write_dicom: Write, tmp_path: Path) -> None:
         pytest.importorskip("highdicom")
         write_dicom(tmp_path / "ct", STACK)
         (scan,) = touch(tmp_path, "b.nii")
         with pytest.raises(ValueError, match=r"1 of 2 inputs are none, such as .*b\.nii"):
-            find_images([tmp_path / "ct", scan], output_format="dicom_seg")
+            find_images([tmp_path / "ct", scan], output_dir="out", output_format="dicom_seg")
         write_dicom(tmp_path / "ct2", STACK, FrameOfReferenceUID="")
         with pytest.raises(ValueError, match=r"ct2 has no FrameOfReferenceUID.*write nii\.gz instead"):
-            find_images(tmp_path / "ct2", output_format="dicom_seg")
+            find_images(tmp_path / "ct2", output_dir="out", output_format="dicom_seg")
 
     def test_damaged_and_missing_series_are_left_for_reading(self, write_dicom: Write, tmp_path: Path) -> None:
         pytest.importorskip("highdicom")
         write_dicom(tmp_path / "ct", STACK)[0].write_bytes(b"")
-        found = find_images([tmp_path / "ct", tmp_path / "x"], output_format="dicom_seg")
+        found = find_images([tmp_path / "ct", tmp_path / "x"], output_dir="out", output_format="dicom_seg")
         assert [item["case"] for item in found] == ["ct", "x"]

@@ -32,13 +32,7 @@ class DicomReader(ImageReader):
     """
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """
-        Args:
-            filename: one address or several.
-
-        Returns:
-            whether it is one series that is there. DICOM files need no extension, so this looks into them.
-        """
+        """Whether it is one series that is there. DICOM files need no extension, so this looks into them."""
         try:
             self.read(filename)
         except (OSError, ValueError):

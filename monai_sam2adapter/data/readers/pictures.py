@@ -68,13 +68,7 @@ class ImageFileReader(ImageReader):
         self.max_bits = max_bits
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """
-        Args:
-            filename: one file name or several, each of which may end in ``#page=N``.
-
-        Returns:
-            whether all of them are of a format that this reader is for.
-        """
+        """Whether the file, or all of several, have the extension of a format that this reader is for."""
         return all(_split_page(name)[0].lower().endswith(_EXTENSIONS) for name in ensure_tuple(filename))
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Sequence[PathLike]:

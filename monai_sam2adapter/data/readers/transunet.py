@@ -57,13 +57,7 @@ class TransUNetArrayReader(ImageReader):
         self.key = look_up_option(key, _KEYS)
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """
-        Args:
-            filename: one file name or several.
-
-        Returns:
-            whether all of them are of a format that this reader is for.
-        """
+        """Whether the file, or all of several, have the extension of a format that this reader is for."""
         return is_supported_format(filename, ["npz", "h5"])
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> list[Path]:

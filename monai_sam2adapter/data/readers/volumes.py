@@ -33,13 +33,7 @@ class VolumeReader(ImageReader):
         self.readers: tuple[ImageReader, ...] = (NibabelReader(), SimpleITKReader(), DicomReader())
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """
-        Args:
-            filename: one file name, DICOM series or address of one.
-
-        Returns:
-            whether a reader is for it.
-        """
+        """Whether a reader is for the file, DICOM series or address of one."""
         return any(reader.verify_suffix(filename) for reader in self.readers)
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Sequence[PathLike]:
@@ -98,13 +92,7 @@ class SimpleITKReader(ImageReader):
     """
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """
-        Args:
-            filename: one file name or several.
-
-        Returns:
-            whether all of them are of a format that this reader is for.
-        """
+        """Whether the file, or all of several, have the extension of a format that this reader is for."""
         return is_supported_format(filename, ["nrrd", "mha", "mhd"])
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> sitk.Image:

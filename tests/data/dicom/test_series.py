@@ -57,7 +57,7 @@ class TestOneReading:
         return tmp_path / "ct"
 
     def test_a_study_costs_each_header_once(self, study: Path, reads: dict[str, int]) -> None:
-        cases = find_images(study, output_format="nii.gz", output_dir=study / "out", skip_existing=True)
+        cases = find_images(study, output_dir=study / "out", skip_existing=True)
         assert reads == {"headers": 200, "pixels": 0}
         dataset = CaseDataset(
             cases, LoadImaged("image", reader="monai_sam2adapter.data.VolumeReader", expanduser=False)

@@ -167,15 +167,6 @@ def test_a_stack_of_colors_has_them_last(tmp_path: Path) -> None:
     np.testing.assert_array_equal(array[:, :, 1], 255 - COLOR.swapaxes(0, 1))
 
 
-def test_pages_that_are_not_there_and_pages_that_differ_are_errors(stack: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"stack\.tif#page=3 cannot be read: there is no page 3: it has 3"):
-        read(f"{stack}#page=3")
-    pages = [Image.fromarray(GRAY), Image.fromarray(GRAY[:, :5])]
-    path = save(pages[0], tmp_path / "a.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(ValueError, match="its pages differ in size or kind"):
-        read(path)
-
-
 def tiff_with_tag(path: Path, pixels: np.ndarray, tag: int, value: int) -> Path:
     """Pillow does not write such files itself: its 12-byte entry of the tag is changed in the file."""
     content = bytearray(save(pixels, path, tiffinfo={tag: value}).read_bytes())
@@ -185,16 +176,6 @@ def tiff_with_tag(path: Path, pixels: np.ndarray, tag: int, value: int) -> Path:
             break
     path.write_bytes(content)
     return path
-
-
-def test_what_pillow_would_read_otherwise_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stores white as 0 and would be read inverted"):
-        read(tiff_with_tag(tmp_path / "white.tif", DEEP, 262, 0))
-    with pytest.raises(ValueError, match="stores negative numbers in 8 bits"):
-        read(tiff_with_tag(tmp_path / "signed.tif", GRAY, 339, 2))
-    path = save(Image.fromarray(COLOR).convert("CMYK"), tmp_path / "a.jpg")
-    with pytest.raises(ValueError, match="its colors are CMYK, expected gray, palette or RGB"):
-        read(path)
 
 
 def write_16_bit_colors(path: Path) -> Path:
@@ -208,37 +189,12 @@ def write_16_bit_colors(path: Path) -> Path:
     return path
 
 
-def test_16_bit_colors_are_an_error(tmp_path: Path) -> None:
-    path = write_16_bit_colors(tmp_path / "a.png")
-    with pytest.raises(ValueError, match=r"a\.png cannot be read: its colors have 16 bits"):
-        read(path)
-
-
 def test_the_preview_behind_a_photograph_is_left_out(tmp_path: Path) -> None:
     images = [Image.new("RGB", (6, 4), (200, 10, 10)), Image.new("RGB", (6, 4))]
     path = save(images[0], tmp_path / "a.jpg", format="MPO", save_all=True, append_images=images[1:])
     array = read(path)
     assert array.shape == (6, 4, 3)
     assert array[..., 0].min() > 150
-
-
-def test_an_animation_is_an_error(tmp_path: Path) -> None:
-    images = [Image.fromarray(GRAY), Image.fromarray(255 - GRAY)]
-    path = save(images[0], tmp_path / "a.png", save_all=True, append_images=images[1:])
-    with pytest.raises(ValueError, match="it is an animation of 2 pictures"):
-        read(path)
-
-
-def test_damaged_and_missing_files_are_named(tmp_path: Path) -> None:
-    path = save(np.tile(COLOR, (50, 50, 1)), tmp_path / "a.jpg")
-    path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(ValueError, match=r"a\.jpg cannot be read: .*truncated"):
-        read(path)
-    path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"a\.jpg cannot be read: cannot identify"):
-        read(path)
-    with pytest.raises(FileNotFoundError, match=r"b\.jpg"):
-        read(tmp_path / "b.jpg")
 
 
 def test_knows_its_formats_and_reads_one_file_at_a_time() -> None:
@@ -253,8 +209,9 @@ def test_knows_its_formats_and_reads_one_file_at_a_time() -> None:
         ImageFileReader(max_bits=7)
 
 
-def unequal_pages(path: Path) -> None:
-    save(Image.fromarray(GRAY), path, save_all=True, append_images=[Image.fromarray(GRAY[:, :5])])
+def save_pages(path: Path, *pages: np.ndarray) -> None:
+    first, *others = map(Image.fromarray, pages)
+    first.save(path, save_all=True, append_images=others)
 
 
 def truncated(path: Path) -> None:
@@ -263,36 +220,37 @@ def truncated(path: Path) -> None:
 
 
 REFUSED = {
-    "16-bit-colors": ("a.png", write_16_bit_colors, "its colors have 16 bits"),
-    "16-bit-gray": ("a.png", lambda path: save(DEEP, path), "its values have 16 bits"),
+    "16-bit-colors": ("a.png", write_16_bit_colors, "its colors have 16 bits, of which only 8 would be read"),
+    "16-bit-gray": (
+        "a.png",
+        lambda path: save(DEEP, path),
+        r"its values have 16 bits \(\d+ to \d+\), expected at most 8",
+    ),
     "transparent": ("a.png", lambda path: save(np.concatenate([COLOR, OPAQUE - 1], axis=-1), path), "transparent"),
-    "colors": ("a.png", lambda path: save(COLOR, path), "it has colors, expected gray"),
-    "unequal-pages": ("a.tif", unequal_pages, "its pages differ"),
-    "white-is-0": ("a.tif", lambda path: tiff_with_tag(path, DEEP, 262, 0), "stores white as 0"),
-    "signed": ("a.tif", lambda path: tiff_with_tag(path, GRAY, 339, 2), "stores negative numbers"),
+    "colors": ("a.png", lambda path: save(COLOR, path), "it has colors, expected gray; convert it"),
+    "unequal-pages": ("a.tif", lambda path: save_pages(path, GRAY, GRAY[:, :5]), "its pages differ in size or kind"),
+    "white-is-0": ("a.tif", lambda path: tiff_with_tag(path, DEEP, 262, 0), "stores white as 0 and would be read inv"),
+    "signed": ("a.tif", lambda path: tiff_with_tag(path, GRAY, 339, 2), "stores negative numbers in 8 bits"),
     "on-its-side": ("a.tif", lambda path: save(GRAY, path, tiffinfo={274: 6}), "lies on its side"),
-    "cmyk": ("a.jpg", lambda path: save(Image.fromarray(COLOR).convert("CMYK"), path), "its colors are CMYK"),
+    "cmyk": ("a.jpg", lambda path: save(Image.fromarray(COLOR).convert("CMYK"), path), "its colors are CMYK, expected"),
     "truncated": ("a.jpg", truncated, "truncated"),
     "no-byte": ("a.jpg", lambda path: path.write_bytes(b""), "cannot identify"),
     "other-format": ("a.gif", lambda path: save(GRAY, path), "cannot identify"),
-    "animation": (
-        "a.png",
-        lambda path: save(Image.fromarray(GRAY), path, save_all=True, append_images=[Image.fromarray(255 - GRAY)]),
-        "animation",
-    ),
-    "no-such-page": ("a.tif#page=1", lambda path: save(GRAY, path.with_name("a.tif")), "there is no page 1"),
+    "animation": ("a.png", lambda path: save_pages(path, GRAY, 255 - GRAY), "it is an animation of 2 pictures"),
+    "no-such-page": ("a.tif#page=1", lambda path: save(GRAY, path.with_name("a.tif")), "there is no page 1: it has 1"),
     "missing": ("a.png", lambda path: None, "No such file"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_monai_does_not_read_by_another_reader_what_is_refused(tmp_path: Path, name: str) -> None:
+def test_what_is_refused_is_not_read_by_another_reader_of_monai(tmp_path: Path, name: str) -> None:
     file, write, message = REFUSED[name]
     write(tmp_path / file)
     load = LoadImaged("image", reader=ImageFileReader(channels=1, max_bits=8), ensure_channel_first=True)
     with pytest.raises((ValueError, OSError), match=message) as error:
         load({"image": str(tmp_path / file)})
     assert str(tmp_path / file) in str(error.value)
+    assert isinstance(error.value, FileNotFoundError) or "cannot be read: " in str(error.value)
 
 
 def test_monai_does_not_stack_several_files(tmp_path: Path) -> None:
