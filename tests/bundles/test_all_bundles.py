@@ -56,8 +56,8 @@ DIFFERENT = {
         *(f"validate#inferer{key}" for key in _INFERER),
     ),
     "evaluate": (
-        *("validate#dataset#data", "validate#key_metric", "validate#additional_metrics"),
-        *(f"validate#handlers#0#{key}" for key in ("metrics", "slice_axis", "title")),
+        *("metrics", "validate#dataset#data", "validate#key_metric"),
+        *(f"validate#handlers#0#{key}" for key in ("slice_axis", "title")),
     ),
     "inference": (
         *("image_size", "output_format", "slice_axis", "num_neighbors", "num_classes", "class_names", "cases"),
@@ -81,7 +81,7 @@ ALSO_DIFFERENT = {
             *("validate#postprocessing", "validate#handlers#2#class_names"),
         ),
         "evaluate": (
-            *("rescale_predictions", "validate#postprocessing#transforms", "validate#key_metric#dice#save_details"),
+            *("rescale_predictions", "validate#postprocessing#transforms"),
             *(f"validate#handlers#0#{key}" for key in ("class_names", "background_name", "about")),
             "validate#handlers#1#class_names",
         ),
