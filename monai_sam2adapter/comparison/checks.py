@@ -133,8 +133,7 @@ def _check_cell(cell: ComparisonCell) -> str:
     _check_numbers(parser)
     cases = [_names_of_cases(parser, part) for part in ("train", "validate")]
     if cell.metric is not None:
-        known = [*train["validate"]["key_metric"], *evaluate.get("validate#key_metric", {})]
-        known = [*known, *evaluate["validate#additional_metrics"]]
+        known = evaluate["metrics"]
         if cell.metric not in known:
             raise ValueError(f"the bundle measures {', '.join(known)}, not {cell.metric}; give one of them as metric.")
         cases.append(_names_of_cases(parse(cell, "train", "evaluate", output_dir="eval"), "validate"))
