@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from .caching import SeededCacheDataset
 from .case_dataset import CaseDataset, describe_error
 from .datasets import (
     ACDC_CLASS_NAMES,
@@ -45,11 +46,9 @@ from .datasets import (
     synapse_numbering_problems,
 )
 from .dicom import DicomFolder, DicomGeometry, DicomReader, DicomSeries, require_highdicom, write_dicom_seg
-from .epoch_sampler import EpochSampler
 from .find_images import find_images
 from .label_profile import LabelProfile, profile_labels
 from .label_scheme import LabelScheme
-from .neighbors import slices_with_neighbors
 from .phantoms import (
     AbdominalPhantom,
     CardiacPhantom,
@@ -63,9 +62,8 @@ from .phantoms import (
 from .pixel_values import gray_mask_problem
 from .readers import ImageFileReader, SimpleITKReader, TransUNetArrayReader, VolumeReader
 from .results import ResultFiles
-from .seeded_cache_dataset import SeededCacheDataset
-from .seeded_index import SeededIndex, derive_seed, seeded_transform
-from .slice_dataset import VolumeSliceDataset
+from .sampling import EpochSampler, SeededIndex, derive_seed, seeded_transform
+from .slices import VolumeSliceDataset, slices_with_neighbors
 
 __all__ = [
     "ACDC_CLASS_NAMES",

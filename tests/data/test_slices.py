@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slices of cached volumes: which, whose memory, how random, how often a volume is read."""
+"""Slices of cached volumes: which, whose memory, how random, how often a volume is read; neighbors as channels."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 import torch
 from monai.data import DataLoader, MetaTensor
 from monai.transforms import (
-    CastToTyped,
     Compose,
+    CropForegroundd,
     EnsureChannelFirstd,
     LoadImaged,
     RandFlipd,
@@ -24,9 +24,10 @@ from monai.transforms import (
     ScaleIntensityRanged,
     Transform,
 )
+from monai.transforms.traits import RandomizableTrait
 from monai.utils import set_determinism
 
-from monai_sam2adapter.data import VolumeSliceDataset, acdc_datalist
+from monai_sam2adapter.data import EpochSampler, VolumeSliceDataset, acdc_datalist, slices_with_neighbors
 
 SHAPES = [(1, 6, 5, 4), (1, 8, 7, 3), (1, 5, 9, 2)]
 
@@ -51,11 +52,19 @@ class MakeVolume(Transform):
         }
 
 
-class ZeroInPlace(Transform):
+class ZeroInPlace(Transform, RandomizableTrait):
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         item["image"].zero_()
         item["label"].zero_()
         return item
+
+
+class CountCalls(Transform):
+    count = 0
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        self.count += 1
+        return {**item, "seen": item.get("seen", 0) + 1}
 
 
 def make(transform: Any = None, make_volume: MakeVolume | None = None, **kwargs: Any) -> VolumeSliceDataset:
@@ -145,7 +154,7 @@ def epochs(seed: int, num_workers: int) -> list[torch.Tensor]:
     try:
         dataset = make([Resized(["image", "label"], (8, 8)), RandGaussianNoised(["image"], prob=1.0)])
         loader = DataLoader(dataset, batch_size=3, shuffle=True, num_workers=num_workers)
-        return [torch.cat([batch["image"].as_tensor() for batch in loader]) for _ in range(2)]
+        return [torch.cat([batch["image"] for batch in loader]) for _ in range(2)]
     finally:
         set_determinism(None)
 
@@ -231,25 +240,77 @@ def test_the_label_may_have_another_name() -> None:
     assert [(item["image"].shape[0], item["mask"].shape[0]) for item in dataset] == [(3, 1)]
 
 
-def test_files_stay_in_memory_in_the_data_type_they_were_loaded_in(phantom_dir: Path) -> None:
-    keys = ["image", "label"]
-    dataset = VolumeSliceDataset(
-        acdc_datalist(phantom_dir, "train"),
-        [
-            LoadImaged(keys, ensure_channel_first=True, dtype=np.int16),
-            CastToTyped("label", np.uint8),
-            lambda item: item,
-        ],
-        ScaleIntensityRanged("image", a_min=0, a_max=100, b_min=0, b_max=1, clip=True),
-        progress=False,
-    )
-    for volume in dataset._volumes._cache:
-        kept = {key: (type(value), value.dtype) for key, value in volume.items() if key in keys}
-        assert kept == {"image": (torch.Tensor, torch.int16), "label": (torch.Tensor, torch.uint8)}
-        assert not [key for key, value in volume.items() if not isinstance(value, (torch.Tensor, str))]
-    item = dataset[3]
-    assert (item["image"].dtype, item["label"].dtype) == (torch.float32, torch.uint8)
-    assert 0 < item["image"].max() <= 1
+class TestCache:
+    """What is kept: slices behind the deterministic transforms, or the volume where that is smaller."""
+
+    @staticmethod
+    def volumes() -> list[dict[str, Any]]:
+        generator = torch.Generator().manual_seed(0)
+        return [
+            {
+                "image": torch.randint(-900, 900, (1, height, 14, 4), generator=generator).to(torch.int16),
+                "label": torch.randint(0, 9, (1, height, 14, 4), generator=generator).float(),
+            }
+            for height in (16, 12)
+        ]
+
+    @staticmethod
+    def transforms(size: int) -> list[Any]:
+        return [
+            ScaleIntensityRanged("image", a_min=-500, a_max=500, b_min=0, b_max=1, clip=True),
+            Resized(["image", "label"], (size, size), mode=["bilinear", "nearest"]),
+            RandFlipd(["image", "label"], prob=0.5),
+            RandGaussianNoised("image", prob=0.5),
+        ]
+
+    @pytest.mark.parametrize("cache_rate", [0.0, 0.5, 1.0])
+    @pytest.mark.parametrize("num_neighbors", [0, 1])
+    @pytest.mark.parametrize(("size", "is_prepared"), [(8, True), (32, False)])
+    def test_items_do_not_depend_on_it(
+        self, size: int, is_prepared: bool, num_neighbors: int, cache_rate: float
+    ) -> None:
+        data, transform = self.volumes(), Compose(self.transforms(size))
+        dataset = VolumeSliceDataset(
+            data, [], transform, cache_rate, progress=False, slice_axis=0, num_neighbors=num_neighbors
+        )
+        assert [volume.is_prepared for volume in dataset._cache] == [is_prepared] * int(2 * cache_rate)
+        for index in EpochSampler(dataset):
+            number, k = divmod(int(index), 16)
+            last = data[number]["image"].shape[1] - 1
+            near = [min(max(k + d, 0), last) for d in range(-num_neighbors, num_neighbors + 1)]
+            item = {"image": data[number]["image"][:, near][0], "label": data[number]["label"][:, k]}
+            transform.set_random_state(index.seed)
+            expected = transform(item)
+            found = dataset[index]
+            for key in ("image", "label"):
+                assert type(found[key]) is torch.Tensor
+                assert found[key].dtype == torch.float32
+                torch.testing.assert_close(found[key], expected[key].as_tensor(), rtol=0, atol=1e-6)
+
+    def test_deterministic_transforms_run_once_a_slice(self) -> None:
+        count = CountCalls()
+        dataset = make([count, Compose([count]), RandFlipd("image", prob=1.0)])
+        before = count.count
+        assert len(list(dataset)) == len(list(dataset)) == 9
+        assert count.count == before
+        assert {item["seen"] for item in dataset} == {2}
+
+    def test_takes_no_more_memory_than_the_volumes_and_a_byte_for_a_label(self) -> None:
+        for size, image, dtype in ((8, (8, 8), torch.float32), (32, (16, 14), torch.int16)):
+            dataset = VolumeSliceDataset(self.volumes(), [], self.transforms(size), progress=False)
+            arrays = dataset._cache[0].arrays
+            assert arrays["label"].values.dtype == torch.uint8
+            assert (arrays["image"].shape, arrays["image"].dtype) == ((4, 1, *image), dtype)
+            own = sum(array.nbytes for array in self.volumes()[0].values())
+            assert arrays["image"].nbytes + arrays["label"].nbytes < own
+
+    def test_slices_of_different_size_are_prepared_each_time(self) -> None:
+        data = labeled([0, 3, 0, 255])
+        dataset = VolumeSliceDataset(data, [], CropForegroundd(["image", "label"], "image"), progress=False)
+        data[0]["image"][0, 1:, :, 2] = 0
+        shorter = VolumeSliceDataset(data, [], CropForegroundd(["image", "label"], "image"), progress=False)
+        assert dataset[2]["image"].shape == (1, 3, 4)
+        assert [item["image"].shape for item in shorter] == [(1, 3, 4), (1, 3, 4), (1, 1, 4), (1, 3, 4)]
 
 
 def test_a_function_among_the_transforms_of_a_volume_runs_once_too() -> None:
@@ -318,3 +379,32 @@ def test_what_cannot_be_sliced_is_an_error(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         VolumeSliceDataset(data, volume_transform, progress=False, **kwargs)
+
+
+# slice k of two channels holds 10 k and 10 k + 1 at every pixel
+SLICES = torch.tensor([[0, 1], [10, 11], [20, 21], [30, 31]])[:, :, None, None].expand(4, 2, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "num_neighbors", "expected"),
+    [
+        pytest.param(1, 3, 0, [[10, 11], [20, 21]], id="none"),
+        pytest.param(1, 2, 1, [[0, 1, 10, 11, 20, 21]], id="inside"),
+        pytest.param(0, 1, 1, [[0, 1, 0, 1, 10, 11]], id="first"),
+        pytest.param(3, 4, 2, [[10, 11, 20, 21, 30, 31, 30, 31, 30, 31]], id="last"),
+        pytest.param(1, 2, 5, [[0, 1] * 5 + [10, 11] + [20, 21] + [30, 31] * 4], id="more-neighbors-than-slices"),
+    ],
+)
+def test_channels_are_in_the_order_of_the_slices(start, stop, num_neighbors, expected) -> None:
+    result = slices_with_neighbors(SLICES, start, stop, num_neighbors)
+    assert result.shape == (stop - start, (2 * num_neighbors + 1) * 2, 3, 5)
+    assert result[..., 0, 0].tolist() == result[..., 2, 4].tolist() == expected
+
+
+@pytest.mark.parametrize("num_neighbors", [0, 1])
+def test_the_result_is_a_copy_of_the_same_data_type(num_neighbors: int) -> None:
+    slices = torch.ones(1, 1, 2, 2, dtype=torch.int16)
+    result = slices_with_neighbors(slices, 0, 1, num_neighbors)
+    assert result.dtype == torch.int16
+    result.zero_()
+    assert slices.all()
