@@ -46,8 +46,8 @@ class Candidate:
 
 
 def adapter_methods() -> dict[str, dict[str, Any]]:
-    """The candidates of a race that names none: all adapters, and the head alone."""
-    return {name: {"adapter": name} for name in (*adapter_names(), "none")}
+    """The candidates of a race that names none: the head alone, and all adapters."""
+    return {name: {"adapter": name} for name in ("none", *adapter_names())}
 
 
 def rung_epochs(num_candidates: int, epochs: int, val_interval: int = 1) -> list[int]:
@@ -80,7 +80,7 @@ def race(
         rungs: of :func:`rung_epochs`.
         train: takes names of methods and the epochs from and to which they are trained; gives the score of each, or
             the reason of one that failed, which leaves its place in the better half to another one.
-        report: takes a line for each rung.
+        report: takes a line for each rung, and one where equal scores decided.
 
     Returns:
         the best one of the last rung; None when all have failed.
@@ -100,6 +100,8 @@ def race(
         ranked = sorted(scored, key=lambda candidate: (-candidate.scores[rung], candidate.macs))
         for rank, candidate in enumerate(ranked, start=1):
             candidate.outcome = f"out at epoch {rung}, place {rank} of {len(ranked)}"
+        if len(ranked) > places and ranked[places - 1].scores[rung] == ranked[places].scores[rung]:
+            report(f"Equal scores at epoch {rung}: their MACs decided. More epochs would tell them apart.")
         # in the order they came in, so that the same race is told in the same order
         left, start = [candidate for candidate in left if candidate in ranked[:places]], rung
     for candidate in left:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,33 +34,44 @@ def written(make_cell: MakeCell) -> MakeCell:
     return write
 
 
-class TestRunCell:
-    def test_trains_and_evaluates(self, written: MakeCell, capsys: pytest.CaptureFixture[str]) -> None:
-        cell = written()
+@pytest.fixture
+def trained(
+    written: MakeCell, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> ComparisonCell:
+    """A cell that is trained for two epochs and evaluated, once for all tests."""
+    if not hasattr(request.module, "_trained"):
+        cell = written(folder=str(tmp_path_factory.mktemp("trained")))
         run_cell(cell.folder)
-        result = cell.result()
-        assert result is not None
+        request.module._trained = cell
+    return request.module._trained
+
+
+def weights(cell: ComparisonCell) -> dict[str, torch.Tensor]:
+    return torch.load(cell.models / "model.pt", weights_only=True)
+
+
+def same_weights(first: ComparisonCell, second: ComparisonCell) -> bool:
+    own = weights(second)
+    return all(torch.equal(own[name], tensor) for name, tensor in weights(first).items())
+
+
+class TestRunCell:
+    def test_trains_and_evaluates(self, trained: ComparisonCell) -> None:
+        result = trained.result()
         assert (result["epochs"], result["iterations"], result["cases"]) == (2, 2, 2)
-        results = json.loads((Path(cell.folder) / "eval" / "results.json").read_text(encoding="utf-8"))
+        results = json.loads((Path(trained.folder) / "eval" / "results.json").read_text(encoding="utf-8"))
         assert result["score"] == results["pooled"]["miou_pooled"]["summary"][-1]["mean"]
         assert result["larger_is_better"] is True
-        assert {path.name for path in (cell.models).glob("*.pt")} == {"model.pt"}
-        commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("$ ")]
-        assert [command.split()[5] for command in commands] == ["training", "evaluating"]
+        assert result["seconds"] > 0
+        assert {path.name for path in trained.models.glob("*.pt")} == {"model.pt"}
 
-    def test_a_metric_of_cases_where_smaller_is_better(self, written: MakeCell) -> None:
-        cell = written(metric="hd95_mm")
-        run_cell(cell.folder)
-        assert cell.result()["larger_is_better"] is False
+    def test_a_metric_of_cases_where_smaller_is_better(self, trained: ComparisonCell) -> None:
+        assert worker._evaluate(replace(trained, metric="hd95_mm"))["larger_is_better"] is False
 
     def test_a_stopped_training_goes_on_and_ends_as_if_it_had_not_stopped(
-        self, written: MakeCell, monkeypatch: pytest.MonkeyPatch
+        self, trained: ComparisonCell, written: MakeCell, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         cell = written()
-        run_cell(cell.folder)
-        whole = torch.load(cell.models / "model.pt", weights_only=True)
-        for path in (Path(cell.folder) / "result.json", cell.models / "model.pt"):
-            path.unlink()
 
         def stop(checkpoint: TrainingCheckpoint, trainer: Any) -> None:
             save(checkpoint, trainer)
@@ -73,17 +85,37 @@ class TestRunCell:
         assert TrainingCheckpoint.progress(cell.models)["epoch"] == 1
         assert cell.result() is None
         run_cell(cell.folder)
-        again = torch.load(cell.models / "model.pt", weights_only=True)
-        assert all(torch.equal(again[name], tensor) for name, tensor in whole.items())
+        assert same_weights(trained, cell)
         assert cell.result()["epochs"] == 2
         assert cell.result()["seconds"] is None  # of a part: no measure of the whole
 
+    def test_rungs_follow_the_schedule_of_the_whole(
+        self, trained: ComparisonCell, written: MakeCell, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        first = written(epochs=1, is_rung=True)
+        run_cell(first.folder)
+        assert first.result()["score"] == first.result()["best_validation"]
+        assert (first.models / "last.pt").is_file()
+        second = written(epochs=2, start_epoch=1, is_rung=True)
+        run_cell(second.folder)
+        assert first.result()["epochs"] == 1
+        assert second.result()["epochs"] == 2
+        assert second.result()["seconds"] > 0
+        commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("$ ")]
+        assert [command.split()[5] for command in commands] == ["training", "training"]
+        assert "--train#trainer#max_epochs" in commands[0]
+        # a comparison in the same folder has nothing left to train
+        whole = written(epochs=2)
+        run_cell(whole.folder)
+        assert same_weights(trained, whole)
+        assert whole.result()["score"] == trained.result()["score"]
+
     def test_a_finished_training_is_only_evaluated(self, written: MakeCell, monkeypatch: pytest.MonkeyPatch) -> None:
         cell = written()
-        monkeypatch.setattr(worker, "_evaluate", lambda cell: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            run_cell(cell.folder)
-        monkeypatch.undo()
+        with monkeypatch.context() as patched:
+            patched.setattr(worker, "_evaluate", lambda cell: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                run_cell(cell.folder)
         ran: list[str] = []
         run = monai.bundle.run
         monkeypatch.setattr(worker.monai.bundle, "run", lambda run_id, **k: (ran.append(run_id), run(run_id, **k)))
@@ -97,11 +129,9 @@ class TestRunCell:
         run_cell(cell.folder)
         assert cell.result()["epochs"] == 2
         net = PromptFreeSAM2(adapter="hp", in_channels=1)
-        report = load_sam2_checkpoint(net, cell.trunk_file)
-        assert report.variant == "tiny"
-        trained = torch.load(cell.models / "model.pt", weights_only=True)
+        assert load_sam2_checkpoint(net, cell.trunk_file).variant == "tiny"
         name = "image_encoder.trunk.blocks.0.attn.qkv.weight"
-        assert torch.equal(net.state_dict()[name], trained[name])
+        assert torch.equal(net.state_dict()[name], weights(cell)[name])
 
     def test_a_folder_without_a_cell_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match=r"there is no cell\.json"):
