@@ -48,7 +48,6 @@ from .dicom import DicomGeometry, DicomReader, DicomSeries, require_highdicom, w
 from .epoch_sampler import EpochSampler
 from .find_images import find_images
 from .gray_mask import gray_mask_problem
-from .label_profile import LabelProfile, profile_labels
 from .label_scheme import LabelScheme
 from .neighbors import slices_with_neighbors
 from .phantoms import (
@@ -83,7 +82,6 @@ __all__ = [
     "DicomSeries",
     "EpochSampler",
     "ImageFileReader",
-    "LabelProfile",
     "LabelScheme",
     "SeededCacheDataset",
     "SeededIndex",
@@ -118,7 +116,6 @@ __all__ = [
     "packaged_split_file",
     "pair_datalist",
     "pair_parts",
-    "profile_labels",
     "read_folds",
     "read_split",
     "require_highdicom",
