@@ -47,7 +47,6 @@ from .datasets import (
 )
 from .dicom import DicomFolder, DicomGeometry, DicomReader, DicomSeries, require_highdicom, write_dicom_seg
 from .find_images import find_images
-from .label_profile import LabelProfile, profile_labels
 from .label_scheme import LabelScheme
 from .phantoms import (
     AbdominalPhantom,
@@ -83,7 +82,6 @@ __all__ = [
     "DicomSeries",
     "EpochSampler",
     "ImageFileReader",
-    "LabelProfile",
     "LabelScheme",
     "ResultFiles",
     "SeededCacheDataset",
@@ -119,7 +117,6 @@ __all__ = [
     "packaged_split_file",
     "pair_datalist",
     "pair_parts",
-    "profile_labels",
     "read_folds",
     "read_split",
     "require_highdicom",
