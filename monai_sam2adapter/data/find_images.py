@@ -18,7 +18,7 @@ from typing import Any
 from monai.utils import look_up_option
 from PIL import Image
 
-from ..utils import require_bool
+from ..utils import require_flags
 from .dicom import DicomFolder, DicomSeries
 from .results import ResultFiles
 
@@ -106,7 +106,7 @@ def find_images(
             have the format, or a flag is neither True nor False.
     """
     look_up_option(kind, tuple(_EXTENSIONS))
-    require_bool(skip_existing=skip_existing)
+    require_flags(skip_existing=skip_existing)
     if skip_existing and output_dir is None:
         raise ValueError("skip_existing needs output_dir, to see which results are there.")
     results = None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from monai.utils import look_up_option
 
-from ..utils import require_bool
+from ..utils import require_flags
 from .dicom import DicomSeries, require_highdicom
 from .dicom.seg import require_references
 
@@ -43,7 +43,7 @@ class ResultFiles:
 
     def __post_init__(self) -> None:
         look_up_option(self.output_format, tuple(_EXTENSIONS))
-        require_bool(save_probabilities=self.save_probabilities, save_uncertainty=self.save_uncertainty)
+        require_flags(save_probabilities=self.save_probabilities, save_uncertainty=self.save_uncertainty)
         if self.output_format == "dicom_seg":
             require_highdicom()
 

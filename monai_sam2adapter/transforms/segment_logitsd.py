@@ -11,7 +11,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from ..utils import require_bool
+from ..utils import require_flags
 
 __all__ = ["SegmentLogitsd"]
 
@@ -46,7 +46,7 @@ class SegmentLogitsd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        require_bool(probabilities=probabilities, uncertainty=uncertainty)
+        require_flags(probabilities=probabilities, uncertainty=uncertainty)
         if len(self.keys) > 1 and (probabilities or uncertainty):
             raise ValueError(
                 f"maps of probabilities or uncertainty can be made for one key at a time, got {self.keys}."

@@ -158,7 +158,7 @@ def test_what_does_not_fit_is_refused(output_format: str, items: dict[str, Any],
         ({"output_format": "nifti"}, r"nii\.gz"),
         (
             {"save_probabilities": "false"},
-            "save_probabilities must be True or False, got 'false'; .* write --save_prob",
+            "save_probabilities must be True or False, got 'false'; write --save_prob",
         ),
     ],
 )
