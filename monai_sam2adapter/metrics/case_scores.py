@@ -32,12 +32,9 @@ class CaseMetric(CumulativeIterationMetric):
 
     Called with a batch or a list of cases, as MONAI's metrics are, it scores them by itself.
     :py:class:`monai_sam2adapter.handlers.CaseScoresHandler` scores each case once for all of its metrics.
-
-    Attributes:
-        case_type: what is made of prediction and truth of a case, ``(C, *spatial)`` each, and given to
-            :py:meth:`score_case`.
     """
 
+    #: what is made of prediction and truth of a case, ``(C, *spatial)`` each, and given to ``score_case``
     case_type: type = ScoredCase
 
     @abstractmethod
