@@ -11,13 +11,14 @@ import torch
 from monai.utils import look_up_option
 from sam2.modeling.backbones.hieradet import Hiera
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from ..blocks import HieraBlock, PositionalEncodingGenerator
 from ..layers import is_tracing_or_exporting
 from .sam2_config import sam2_encoder_config
 
-__all__ = ["POSITIONAL_ENCODINGS", "HieraTrunk"]
+__all__ = ["POSITIONAL_ENCODINGS", "HieraTrunk", "LinspaceOnCPU"]
 
 POSITIONAL_ENCODINGS = ("peg", "sam2")
 
@@ -54,7 +55,8 @@ class HieraTrunk(Hiera):
         pad_windows: bool = False,
     ) -> None:
         look_up_option(positional_encoding, POSITIONAL_ENCODINGS)
-        super().__init__(**sam2_encoder_config(variant)["trunk"])
+        with LinspaceOnCPU():
+            super().__init__(**sam2_encoder_config(variant)["trunk"])
         self.variant = variant
         self.activation_checkpointing = activation_checkpointing
         blocks = [HieraBlock(block, pad_windows) for block in self.blocks]
@@ -112,6 +114,17 @@ class HieraTrunk(Hiera):
                 f"spatial size ({height}, {width}) must be divisible by 32; pad to {fit}, "
                 "as PromptFreeSAM2 does by itself."
             )
+
+
+class LinspaceOnCPU(TorchFunctionMode):
+    """Hiera and timm read numbers out of ``torch.linspace``, which has none on the meta device."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a function of PyTorch; the numbers of ``torch.linspace`` stay on the CPU."""
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            kwargs.setdefault("device", "cpu")
+        return func(*args, **kwargs)
 
 
 def _init_as_hiera(trunk: nn.Module) -> None:
