@@ -155,7 +155,7 @@ def _resolve_config(adapter_class: type[Adapter], config: AdapterConfig | Mappin
         return config
     if config is not None and not isinstance(config, Mapping):
         raise ValueError(
-            f"the settings of {adapter_class.__name__} must be a dictionary or a {adapter_class.config_class.__name__}, "
+            f"settings of {adapter_class.__name__} must be a dictionary or a {adapter_class.config_class.__name__}, "
             f"got {config!r}."
         )
     return adapter_class.config_class.from_dict(dict(config or {}))

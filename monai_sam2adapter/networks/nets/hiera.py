@@ -99,6 +99,8 @@ class HieraTrunk(Hiera):
         # Not asked of self.training: a frozen trunk is in eval mode while its adapters train.
         if not (self.activation_checkpointing and torch.is_grad_enabled()):
             return block(x)
+        if not _norms_with_statistics(block):
+            return checkpoint(block, x, use_reentrant=False)
         contexts = lambda: (nullcontext(), _frozen_statistics(block))  # noqa: E731
         return checkpoint(block, x, use_reentrant=False, context_fn=contexts)
 
@@ -136,14 +138,15 @@ def _init_as_hiera(trunk: nn.Module) -> None:
     nn.init.trunc_normal_(trunk.pos_embed_window, std=0.02)  # type: ignore[arg-type]
 
 
+def _norms_with_statistics(block: nn.Module) -> list[Any]:
+    """The layers in training mode whose running statistics a forward pass changes."""
+    return [module for module in block.modules() if module.training and getattr(module, "track_running_stats", False)]
+
+
 @contextmanager
 def _frozen_statistics(block: nn.Module) -> Iterator[Any]:
     """Keep BatchNorm's running statistics as they are, since recomputing a block would count its batch twice."""
-    kept: list[tuple[Any, Any, Any]] = [
-        (module, module.momentum, module.num_batches_tracked)
-        for module in block.modules()
-        if module.training and getattr(module, "track_running_stats", False)
-    ]
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in _norms_with_statistics(block)]
     for norm, _, count in kept:
         norm.momentum, norm.num_batches_tracked = 0.0, count.clone()
     try:
