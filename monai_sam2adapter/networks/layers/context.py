@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the model runs to be recorded rather than to be computed."""
+"""In what context a forward pass runs."""
 
 from __future__ import annotations
 
 import torch
 
-__all__ = ["is_tracing_or_exporting"]
+__all__ = ["is_autocast", "is_tracing_or_exporting"]
+
+
+def is_autocast(x: torch.Tensor) -> bool:
+    """Whether autocast is on for the device of a tensor; on the meta device, which has none, it never is."""
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 def is_tracing_or_exporting() -> bool:
