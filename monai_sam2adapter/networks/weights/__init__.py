@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
-from .adapter_file import load_adapter, save_adapter
-from .base_weights import check_base_weights, prepare_base_weights
+from .adapters import load_adapter, load_network_weights, save_adapter
 from .catalog import SAM2_CATALOG, CatalogEntry
-from .dinov2_weights import load_dinov2_checkpoint
 from .download import default_weights_directory, download_sam2_checkpoint, sha256_of_file
-from .errors import CheckpointError, CheckpointFormatError, CheckpointMismatchError, UnsafeCheckpointError
-from .loading import SAM2LoadReport, load_sam2_checkpoint
-from .network_weights import INPUT_CHANNELS, load_network_weights
-from .peer_checkpoint import PeerLoadReport, load_peer_checkpoint
-from .sam2_file import check_sam2_layout, save_sam2_checkpoint
-from .sam2_net import SAM2Net
+from .match import INPUT_CHANNELS, SAM2Net
+from .peers import PeerLoadReport, load_dinov2_checkpoint, load_peer_checkpoint
+from .read import CheckpointError, CheckpointFormatError, CheckpointMismatchError, UnsafeCheckpointError
+from .sam2 import (
+    SAM2LoadReport,
+    check_base_weights,
+    check_sam2_layout,
+    load_sam2_checkpoint,
+    prepare_base_weights,
+    save_sam2_checkpoint,
+)
 
 __all__ = [
     "INPUT_CHANNELS",

@@ -61,7 +61,7 @@ class TestRefusals:
         [
             (
                 {"reg_token": torch.zeros(1, 4, 384)},
-                r"1 tensors that DINOv2 has not: model\.reg_token.*without registers",
+                r"1 tensors that the network has not: model\.reg_token.*without registers",
             ),
             ({"pos_embed": torch.zeros(1, 27, 384)}, r"model\.pos_embed is \(1, 27, 384\).*expected \(1, 26, 384\)"),
             ({"cls_token": torch.zeros(1, 1, 384, dtype=torch.int8)}, r"cls_token is .*int8"),

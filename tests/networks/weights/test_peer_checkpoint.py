@@ -155,7 +155,7 @@ class TestRefusals:
 
     def test_missing_and_unknown_tensors_are_named(self, net, theirs, tmp_path):
         torch.save(theirs | {"extra.weight": torch.zeros(1)}, tmp_path / "a.pth")
-        assert_refuses(net, tmp_path / "a.pth", CheckpointMismatchError, "has 1 tensors that the net has not: extra")
+        assert_refuses(net, tmp_path / "a.pth", CheckpointMismatchError, "has 1 tensors that the network has not: ex")
         del theirs["encoder.blocks.1.block.norm1.bias"]
         torch.save(theirs, tmp_path / "b.pth")
         message = r"lacks 1 of the 604 tensors .* the authors' file: image_encoder\.trunk\.blocks\.1\.norm1\.bias"

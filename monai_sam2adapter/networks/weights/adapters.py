@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small files with the trained part of a net only, which name the SAM 2 weights that they go with."""
+"""Files of trained networks: whole ones, and the trained part only, which names the SAM 2 weights that it goes with."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..._version import __version__
-from .errors import CheckpointFormatError, CheckpointMismatchError
-from .sam2_net import SAM2Net
+from ...utils.files import atomic_path
+from .match import SAM2Net, describe_options, match_tensors
+from .read import CheckpointFormatError, CheckpointMismatchError, existing_file, read_checkpoint, read_safetensors
 
-__all__ = ["load_adapter", "save_adapter"]
+__all__ = ["load_adapter", "load_network_weights", "save_adapter"]
 
 _FORMAT_KEY, _FORMAT_VERSION = "monai_sam2adapter_format", 1
 # settings of training, which change no tensor's name, shape or meaning
 _TRAINING_SETTINGS = ("freeze",)
-_LISTED = 5  # differences written out in a message
+_ADVICE = "Files are loaded before a net is fused by reparameterize_model, and made from nets that are not fused."
 
 
 def save_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
@@ -55,13 +55,8 @@ def save_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
         "base": net.base_checkpoint or "random",
         "base_sha256": _base_checksum(net),
     }
-    # always the same name, so that the next write replaces what a killed one has left
-    unfinished = path.with_name(f".{path.name}.tmp")
-    try:
+    with atomic_path(path) as unfinished:
         save_file(tensors, unfinished, metadata)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def load_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
@@ -83,8 +78,36 @@ def load_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
     metadata, tensors = _read(path)
     _check_config(net, metadata, path)
     _check_base(net, metadata, path)
-    _check_tensors(net, tensors, path)
+    state, names = net.state_dict(), net.added_state_names()
+    added = {name: state[name] for name in sorted(names)}
+    match_tensors(tensors, added, path, "an adapter file", _ADVICE)
     net.load_state_dict(tensors, strict=False)
+
+
+def load_network_weights(net: SAM2Net, path: str | os.PathLike[str]) -> None:
+    """
+    Load the state dictionary of a whole trained network, such as a bundle's ``models/model.pt``, strictly.
+
+    Args:
+        net: network with the options of the saved one, changed in place.
+        path: the file.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        UnsafeCheckpointError: when the file holds more than tensors and plain containers.
+        CheckpointFormatError: when the file is truncated, damaged, or no checkpoint.
+        CheckpointMismatchError: when the file is of a network with other options; the message names those of the file.
+    """
+    path = existing_file(path, "there are no trained weights at {}; train first, or give another file.")
+    saved = read_checkpoint(path)
+    own = net.state_dict()
+    options = (
+        f"It is of a network with {describe_options(saved)}, this one has {describe_options(own)}; give the options "
+        "that it was trained with."
+    )
+    match_tensors(saved, own, path, "a whole one", options)
+    net.load_state_dict(saved)
+    net.base_checkpoint = f"the one in {path.name}"  # the file does not tell its name
 
 
 def _base_checksum(net: SAM2Net) -> str:
@@ -111,17 +134,8 @@ def _check_frozen(net: SAM2Net) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no adapter file {path}.")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except SafetensorError as error:
-        raise CheckpointFormatError(
-            f"{path} is no adapter file, or damaged ({error}). Expected a safetensors file written by save_adapter; "
-            f"SAM 2's own files go to load_sam2_checkpoint."
-        ) from error
+    advice = "Expected a safetensors file written by save_adapter; SAM 2's own files go to load_sam2_checkpoint."
+    metadata, tensors = read_safetensors(existing_file(path, "there is no adapter file {}."), "adapter file", advice)
     version = metadata.get(_FORMAT_KEY)
     if version is None:
         raise CheckpointFormatError(
@@ -140,6 +154,9 @@ def _check_config(net: SAM2Net, metadata: Mapping[str, str], path: Path) -> None
     # through JSON, which makes lists of tuples
     of_net: dict[str, Any] = {"net": type(net).__name__, **json.loads(json.dumps(dict(net.config)))}
     of_file: dict[str, Any] = {"net": metadata["net"], **json.loads(metadata["config"])}
+    if "+" in of_file.get("adapter", ""):  # how version 0.1 wrote several
+        of_file["adapter"] = of_file["adapter"].split("+")
+        of_file["adapter_config"] = [of_file["adapter_config"][name] for name in of_file["adapter"]]
     differing = [
         f"{key} is {of_file.get(key)!r} in the file and {of_net.get(key)!r} in the net"
         for key in sorted(of_net.keys() | of_file.keys())
@@ -158,21 +175,4 @@ def _check_base(net: SAM2Net, metadata: Mapping[str, str], path: Path) -> None:
             f"{path} was trained on other SAM 2 weights: on {metadata['base']!r} (checksum "
             f"{metadata['base_sha256'][:12]}...), the net has {net.base_checkpoint or 'random'!r} ({sha256[:12]}...). "
             f"Load the file's base into the net first, in its original precision."
-        )
-
-
-def _check_tensors(net: SAM2Net, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    state, names = net.state_dict(), net.added_state_names()
-    wrong = [f"{name} is missing in the file" for name in sorted(names - tensors.keys())]
-    wrong += [f"{name} is not in the net" for name in sorted(tensors.keys() - names)]
-    wrong += [
-        f"{name} is {tuple(tensors[name].shape)} in the file and {tuple(state[name].shape)} in the net"
-        for name in sorted(names & tensors.keys())
-        if tensors[name].shape != state[name].shape
-    ]
-    if wrong:
-        rest = f" and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
-        raise CheckpointMismatchError(
-            f"{path} does not fit the net: {'; '.join(wrong[:_LISTED])}{rest}. "
-            f"Files are loaded before a net is fused by reparameterize_model, and made from nets that are not fused."
         )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading files of weights without trusting them."""
+"""Reading files of weights without trusting them, and what can be wrong with one."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 import zipfile
@@ -11,17 +12,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
-from .errors import CheckpointFormatError, UnsafeCheckpointError
+__all__ = [
+    "CheckpointError",
+    "CheckpointFormatError",
+    "CheckpointMismatchError",
+    "UnsafeCheckpointError",
+    "existing_file",
+    "read_checkpoint",
+    "read_safetensors",
+]
 
-__all__ = ["enumerate_some", "guess_variant", "read_checkpoint"]
 
-# (channels after the patch embedding, number of blocks) of the four Hiera trunks
-_TRUNKS = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base_plus", (144, 48): "large"}
-_PATCH_EMBEDDING = "image_encoder.trunk.patch_embed.proj.weight"
-_BLOCK = re.compile(r"image_encoder\.trunk\.blocks\.(\d+)\.")
+class CheckpointError(ValueError):
+    """A file of weights cannot be used; the net is as it was before."""
 
-_LISTED = 5  # names written out in a message
+
+class CheckpointFormatError(CheckpointError):
+    """The file is damaged, or of another kind than the one asked for."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """The file is a pickle of more than tensors and plain containers, so that opening it could run code."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """The file is sound but made for another net: other variant, names, shapes, configuration or base weights."""
+
+
+def existing_file(path: str | os.PathLike[str], message: str) -> Path:
+    """
+    The path of a file, with ``~`` written out.
+
+    Raises:
+        FileNotFoundError: when there is none; ``message`` then has the path in place of ``{}``.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(message.format(path))
+    return path
 
 
 def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
@@ -42,18 +72,26 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     return _unwrap(_load(path), path)
 
 
-def guess_variant(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """Tell SAM 2's variant from the shapes of the trunk; None when they are of no variant."""
-    if _PATCH_EMBEDDING not in tensors:
-        return None
-    blocks = {match.group(1) for match in map(_BLOCK.match, tensors) if match}
-    return _TRUNKS.get((tensors[_PATCH_EMBEDDING].shape[0], len(blocks)))
+def read_safetensors(path: Path, kind: str, advice: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """
+    Read a safetensors file, which cannot hold code.
 
+    Args:
+        path: an existing file.
+        kind: what it should be, for the message.
+        advice: what to do, for the message.
 
-def enumerate_some(items: list[str]) -> str:
-    """Write the first items out and count the rest."""
-    rest = len(items) - _LISTED
-    return ", ".join(items[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+    Returns:
+        its header's texts, and the tensors on the CPU.
+
+    Raises:
+        CheckpointFormatError: when it is no such file or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointFormatError(f"{path} is no {kind}, or damaged ({error}). {advice}") from error
 
 
 def _load(path: Path) -> Any:
@@ -100,7 +138,7 @@ def _unwrap(content: Any, path: Path) -> dict[str, torch.Tensor]:
             break
     tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, Mapping) else {}
     if not tensors:
-        keys = f" with the keys {list(content)[:_LISTED]}" if isinstance(content, Mapping) else ""
+        keys = f" with the keys {list(content)[:5]}" if isinstance(content, Mapping) else ""
         raise CheckpointFormatError(
             f"{path} holds a {type(content).__name__}{keys}, expected tensors by their names, bare or below 'model' "
             "or 'state_dict'."

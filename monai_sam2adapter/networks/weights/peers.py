@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading the files that the authors of SAM2-UNet and SAM2-UNeXT released."""
+"""Weights that others released: SAM2-UNet's and SAM2-UNeXT's whole networks, and DINOv2."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -12,14 +13,13 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from monai.utils import optional_import
+from torch import nn
 
-from .checks import check_tensors, check_variant
-from .dinov2_weights import fit_positions
-from .errors import CheckpointMismatchError
-from .reading import enumerate_some, read_checkpoint
-from .sam2_net import SAM2Net
+from .match import SAM2Net, check_variant, match_tensors
+from .read import CheckpointMismatchError, existing_file, read_checkpoint, read_safetensors
 
-__all__ = ["PeerLoadReport", "load_peer_checkpoint"]
+__all__ = ["PeerLoadReport", "load_dinov2_checkpoint", "load_peer_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ _ADVICE = (
     "The authors' networks have variant 'large', adapter 'bottleneck' with its default settings, in_channels 3 and "
     "out_channels 1, and dino_variant 'large' where there is one."
 )
+# what a file of DINOv2 has beside the patch embedding, the positions and the blocks: for training, and after the last
+_DINOV2_UNUSED = ("mask_token", "norm.weight", "norm.bias", "head.weight", "head.bias")
+_DINOV2_ADVICE = "Load timm's or Meta's own DINOv2 file of the variant, without registers."
 
 
 class PeerNet(SAM2Net, Protocol):
@@ -86,22 +89,15 @@ def load_peer_checkpoint(net: PeerNet, path: str | os.PathLike[str]) -> PeerLoad
         CheckpointFormatError: when the file is truncated, damaged, or no checkpoint.
         CheckpointMismatchError: when the file is of another network, or the net has other options than the authors'.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; give a file that the authors released.")
+    path = existing_file(path, "there is no file {}; give a file that the authors released.")
     _check_adapter(net)
     saved = read_checkpoint(path)
     unused = sorted(name for name in saved if name.startswith(net.peer_unused))
     tensors = {_our_name(name, net.peer_trunk): saved[name] for name in saved.keys() - set(unused)}
     own = net.state_dict()
-    resized = _fit_positions(tensors, own)
+    resized = _fit_positions(tensors, own, _POSITIONS)
     check_variant(tensors, own, path)
-    check_tensors(tensors, {name: tuple(own[name].shape) for name in own}, path, "the authors' file", _ADVICE)
-    unknown = sorted(tensors.keys() - own.keys())
-    if unknown:
-        raise CheckpointMismatchError(
-            f"{path} has {len(unknown)} tensors that the net has not: {enumerate_some(unknown)}. {_ADVICE}"
-        )
+    match_tensors(tensors, own, path, "the authors' file", _ADVICE)
     net.load_state_dict(tensors)
     net.base_checkpoint = path.stem
     if hasattr(net, "dino_checkpoint"):
@@ -109,6 +105,35 @@ def load_peer_checkpoint(net: PeerNet, path: str | os.PathLike[str]) -> PeerLoad
     report = PeerLoadReport(path, tuple(sorted(tensors)), resized, tuple(unused))
     logger.info(str(report))
     return report
+
+
+def load_dinov2_checkpoint(net: nn.Module, path: str | os.PathLike[str]) -> None:
+    """
+    Load DINOv2's weights into the module that :func:`~monai_sam2adapter.networks.nets.build_dinov2` makes.
+
+    Positions of another image size are interpolated as timm does. All checks come first: after an error the net is as
+    it was.
+
+    Args:
+        net: module to load into, changed in place.
+        path: a file of timm (``.safetensors`` or ``.bin``) or of Meta (``.pth``).
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        UnsafeCheckpointError: when the file holds more than tensors and plain containers.
+        CheckpointFormatError: when the file is truncated, damaged, or no checkpoint.
+        CheckpointMismatchError: when the file is of another variant or network.
+    """
+    path = existing_file(path, "there is no file {}; give DINOv2's weights, or 'timm' to download them.")
+    if path.suffix == ".safetensors":
+        _, saved = read_safetensors(path, "safetensors file", "Get it again.")
+    else:
+        saved = read_checkpoint(path)
+    tensors = {f"model.{name}": tensor for name, tensor in saved.items() if name not in _DINOV2_UNUSED}
+    own = net.state_dict()
+    _fit_positions(tensors, own, "model.pos_embed")
+    match_tensors(tensors, own, path, "DINOv2", _DINOV2_ADVICE)
+    net.load_state_dict(tensors)
 
 
 def _check_adapter(net: PeerNet) -> None:
@@ -133,10 +158,13 @@ def _our_name(name: str, trunk: str) -> str:
     )
 
 
-def _fit_positions(tensors: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
-    """Interpolate DINOv2's positions in place, and name what was changed."""
-    if _POSITIONS not in tensors or _POSITIONS not in own:
+def _fit_positions(tensors: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor], name: str) -> tuple[str, ...]:
+    """Interpolate DINOv2's positions ``(1, 1 + n * n, C)`` to another image size, as timm does; name what changed."""
+    if name not in tensors or name not in own or tensors[name].ndim != 3 or tensors[name].shape == own[name].shape:
         return ()
-    saved = tensors[_POSITIONS]
-    tensors[_POSITIONS] = fit_positions(saved, own[_POSITIONS])
-    return () if tensors[_POSITIONS] is saved else (_POSITIONS,)
+    side, wanted = (math.isqrt(max(positions.shape[1] - 1, 0)) for positions in (tensors[name], own[name]))
+    if side == 0 or side * side + 1 != tensors[name].shape[1]:
+        return ()
+    resample, _ = optional_import("timm.layers", name="resample_abs_pos_embed")
+    tensors[name] = resample(tensors[name], [wanted, wanted], num_prefix_tokens=1)
+    return (name,)

@@ -253,7 +253,7 @@ class TestUnfitFiles:
     def test_misshaped_tensor_is_named(self, net, tiny_tensors, tmp_path, name):
         tiny_tensors[name] = torch.zeros(2, 128)
         torch.save(tiny_tensors, tmp_path / "a.pt")
-        message = rf"does not fit the net in 1 tensors: {name} is \(2, 128\) torch\.float32, expected \("
+        message = rf"fit the network: it differs in 1 tensors: {name} is \(2, 128\) torch\.float32, expected \("
         assert_refuses(net, tmp_path / "a.pt", CheckpointMismatchError, message)
 
     def test_quantized_tensor_is_refused(self, net, tiny_tensors, tmp_path):
