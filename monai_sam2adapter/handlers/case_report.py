@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import logging
-import math
 import os
+import pickle
 import platform
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -26,18 +25,25 @@ from PIL import Image
 
 from .._version import __version__
 from ..networks.weights import sha256_of_file
-from ..reports.evaluation_results import evaluation_results, example_cases
-from ..reports.html_report import render_html_report
+from ..reports import (
+    evaluation_results,
+    example_cases,
+    format_cases_csv,
+    format_results_json,
+    format_results_text,
+    format_summary_csv,
+    render_html_report,
+)
 from ..utils.files import atomic_path
-from ..visualize.output_picture import draw_output
+from ..visualize import output_planes
 from .case_names import get_case_names, get_case_sources
 
 __all__ = ["CaseReportSaver"]
 
 logger = logging.getLogger(__name__)
 
-_COLUMNS = ("mean", "ci95_low", "ci95_high", "std", "median", "min", "max", "n_valid")
 _MAX_PICTURE_SIZE = (1200, 800)
+_MAX_PLANE_SIZE = (512, 512)  # more than a panel of three in that size shows
 
 
 class CaseReportSaver:
@@ -45,25 +51,25 @@ class CaseReportSaver:
     Write ``results.json``, ``cases.csv``, ``summary.csv`` and ``report.html`` after an evaluation, and log a table.
 
     - ``results.json``: ``title``, ``about`` (with date, versions and checkpoint) and all that
-      :py:func:`monai_sam2adapter.reports.evaluation_results` gives: names and scores of the cases, summaries with 95 %
-      bootstrap intervals over the cases, pooled scores, confusion matrix. ``null`` stands for NaN.
+      :py:func:`monai_sam2adapter.reports.evaluation_results` gives. ``null`` stands for NaN.
     - ``cases.csv``: one row for each case and class: ``case,class,<metrics>``.
     - ``summary.csv``: one row for each metric and class: ``metric,class,mean,ci95_low,ci95_high,std,median,min,max,
-      n_valid``, over the cases that have a value. The class ``mean`` averages the classes that have a value, so that
-      its ``mean`` is the key metric of :py:class:`monai_sam2adapter.metrics.CaseScores`; its ``std`` to ``max`` are
-      ``nan``, as are those of pooled scores, which have one value for all cases.
+      n_valid``, over the cases that have a value. The class ``mean`` averages the classes that have a value, as the key
+      metric does; its ``std`` to ``max`` are ``nan``, as are those of pooled scores, which have one value for all.
     - ``report.html``: the same for the eye, in one file: tables, box plots, confusion matrix, pictures of the worst,
       the median and the best case by the first metric, and what each number means.
 
     ``nan`` stands for a structure that is in neither prediction nor truth: there is nothing to score. The numbers are
-    those that ``monai.handlers.IgniteMetricHandler(save_details=True)`` leaves in ``engine.state.metric_details``.
+    those that :py:class:`CaseScoresHandler` or ``monai.handlers.IgniteMetricHandler(save_details=True)`` leaves in
+    ``engine.state.metric_details``.
 
     In a run over several processes it must be attached on all of them, since names and pictures are gathered; only the
     first one writes and logs. A case that several processes got counts once, here but not in the metrics of the
     evaluator: ``monai.data.DistributedSampler`` repeats the first cases to give every process as many, unless it has
     ``even_divisible=False``. Cases are told apart by their ``"case"`` entry, else by the path of their image.
 
-    A small picture of every case is kept in memory until the end, some 100 KB each.
+    What would be drawn of each case is kept in memory until the end, compressed: some 40 KB for a slice of
+    256 x 256, at most 0.8 MB for a photograph. Only the cases that the page shows are drawn.
 
     Args:
         output_dir: folder of the files; made when missing.
@@ -115,7 +121,7 @@ class CaseReportSaver:
         self.checkpoint_file = checkpoint_file
         self.background_name = background_name
         self._cases: list[tuple[str, str]] = []  # name and source, of this process
-        self._pictures: dict[str, bytes] = {}  # PNG by source
+        self._planes: dict[str, bytes] = {}  # what to draw by source
         self._undrawn: list[str] = []  # name and error
 
     def attach(self, engine: Engine) -> None:
@@ -128,7 +134,7 @@ class CaseReportSaver:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._report)
 
     def _start(self, engine: Engine) -> None:
-        self._cases, self._pictures, self._undrawn = [], {}, []
+        self._cases, self._planes, self._undrawn = [], {}, []
 
     def _collect(self, engine: Engine) -> None:
         names = get_case_names(engine.state.batch, self.image_key, first_index=len(self._cases))
@@ -139,21 +145,14 @@ class CaseReportSaver:
             # what has no source cannot be told from a case of another process, so it is never taken for one
             unique = source or f"{len(self._cases)} of process {idist.get_rank()}"
             self._cases.append((name, unique))
-            self._draw(name, unique, case)
-
-    def _draw(self, name: str, source: str, case: Mapping[str, Any]) -> None:
-        try:
-            with_background = len(case[self.pred_key]) == len(self.class_names) > 1
-            names = self.class_names[1:] if with_background else self.class_names
-            picture = draw_output(case, names, self.image_key, self.pred_key, self.label_key, self.slice_axis)
-        except (KeyError, ValueError) as error:  # numbers without pictures are better than none
-            self._undrawn.append(f"{name}: {error!r}")
-            return
-        thumbnail = Image.fromarray(picture)
-        thumbnail.thumbnail(_MAX_PICTURE_SIZE)
-        content = io.BytesIO()
-        thumbnail.save(content, format="PNG")
-        self._pictures[source] = content.getvalue()
+            try:
+                planes = output_planes(case, self.image_key, self.pred_key, self.label_key, self.slice_axis)
+            except (KeyError, ValueError) as error:  # numbers without pictures are better than none
+                self._undrawn.append(f"{name}: {error!r}")
+                continue
+            # one channel for each named class is one too many for the background: it has a name and no color
+            legend = self.class_names[len(case[self.pred_key]) == len(self.class_names) > 1 :]
+            self._planes[unique] = zlib.compress(pickle.dumps((planes.fit(*_MAX_PLANE_SIZE), legend)), level=1)
 
     def _report(self, engine: Engine) -> None:
         if self._undrawn:
@@ -164,7 +163,7 @@ class CaseReportSaver:
         scores = {name: values for name, values in tables.items() if values.ndim == 2}
         names = _number_repeats([cases[index][0] for index in kept])
         examples = {cases[kept[index]][1]: f"{names[index]}: {what}" for index, what in example_cases(scores).items()}
-        pictures = dict(_gather([(source, self._pictures[source]) for source in examples if source in self._pictures]))
+        planes = dict(_gather([(source, self._planes[source]) for source in examples if source in self._planes]))
         if idist.get_rank() != 0:
             return
         if len(kept) < len(cases):
@@ -179,9 +178,17 @@ class CaseReportSaver:
             "about": self._about(),
             **evaluation_results(names, self.class_names, scores, confusions, self.background_name),
         }
-        shown = [(caption, pictures[source]) for source, caption in examples.items() if source in pictures]
-        self._write_all(results, render_html_report(results, shown))
-        logger.info("%s", self._text(results))
+        pictures = [(caption, _draw(planes[source])) for source, caption in examples.items() if source in planes]
+        files = {
+            "results.json": format_results_json(results),
+            "cases.csv": format_cases_csv(results),
+            "summary.csv": format_summary_csv(results),
+            "report.html": render_html_report(results, pictures),
+        }
+        for name, text in files.items():
+            with atomic_path(self.output_dir / name) as temporary:
+                temporary.write_text(text, encoding="utf-8", newline="")
+        logger.info("%s\nWritten to %s: %s", format_results_text(results), self.output_dir, ", ".join(files))
 
     def _details(self, engine: Engine, n_cases: int) -> dict[str, np.ndarray]:
         """What each metric has kept of the cases, ``(cases, ...)``."""
@@ -190,7 +197,8 @@ class CaseReportSaver:
         if missing:
             raise ValueError(
                 f"the evaluator has no details of the metrics {missing}, only of {sorted(details)}; name its metrics "
-                "in CaseReportSaver(metrics=...) and attach them with IgniteMetricHandler(save_details=True)."
+                "in CaseReportSaver(metrics=...) and attach them with CaseScoresHandler or "
+                "IgniteMetricHandler(save_details=True)."
             )
         tables = {name: details[name].cpu().numpy() for name in self.metrics}
         wrong = {name: len(values) for name, values in tables.items() if len(values) != n_cases}
@@ -212,51 +220,15 @@ class CaseReportSaver:
             about["checkpoint"] = f"{path}, SHA-256 {sha256_of_file(path)}" if path.is_file() else f"{path}, not found"
         return {key: str(value) for key, value in about.items()}
 
-    def _write_all(self, results: dict[str, Any], page: str) -> None:
-        metrics = results["metrics"]
-        case_rows = [
-            [case, class_name, *(f"{metric['values'][n][c]:.6f}" for metric in metrics.values())]
-            for n, case in enumerate(results["cases"])
-            for c, class_name in enumerate(self.class_names)
-        ]
-        summary_rows = [
-            [name, row["class"], *(f"{row.get(column, math.nan):.6f}" for column in _COLUMNS[:-1]), str(row["n_valid"])]
-            for name, metric in {**metrics, **results["pooled"]}.items()
-            for row in metric["summary"]
-        ]
-        self._write("cases.csv", _csv([["case", "class", *metrics], *case_rows]))
-        self._write("summary.csv", _csv([["metric", "class", *_COLUMNS], *summary_rows]))
-        self._write("results.json", json.dumps(_nan_to_none(results), indent=1, ensure_ascii=False, allow_nan=False))
-        self._write("report.html", page)
 
-    def _write(self, filename: str, text: str) -> None:
-        with atomic_path(self.output_dir / filename) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
-
-    def _text(self, results: dict[str, Any]) -> str:
-        """Aligned text: one line for each class, mean and standard deviation of each metric; then the pooled scores."""
-        metrics = results["metrics"]
-        lines = [["class", *(f"{name} (n)" for name in metrics)]]
-        for index, class_name in enumerate([*self.class_names, "mean"]):
-            rows = [metric["summary"][index] for metric in metrics.values()]
-            lines.append([class_name, *map(_cell, rows)])
-        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-        text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-        for name, metric in results["pooled"].items():
-            row = metric["summary"][-1]
-            ends = f"95 % interval {row['ci95_low']:.3f} to {row['ci95_high']:.3f}"
-            if math.isnan(row["ci95_low"]):
-                ends = "no interval from one case"
-            text.append(f"{name}, background counted: {row['mean']:.3f} ({ends})")
-        n_cases = len(results["cases"])
-        title = f"Evaluation of {n_cases} cases, mean +- standard deviation over the n that have a value:"
-        written = f"Written to {self.output_dir}: results.json, cases.csv, summary.csv, report.html"
-        return "\n".join([title, *text, written])
-
-
-def _cell(row: Mapping[str, Any]) -> str:
-    spread = "" if math.isnan(row["std"]) else f" +- {row['std']:.3f}"  # the mean of the classes has none
-    return f"{row['mean']:.3f}{spread} ({row['n_valid']})"
+def _draw(packed: bytes) -> bytes:
+    """PNG file of what was kept of a case."""
+    planes, class_names = pickle.loads(zlib.decompress(packed))
+    picture = Image.fromarray(planes.draw(class_names))
+    picture.thumbnail(_MAX_PICTURE_SIZE)
+    content = io.BytesIO()
+    picture.save(content, format="PNG")
+    return content.getvalue()
 
 
 def _gather(items: list[Any]) -> list[Any]:
@@ -284,18 +256,3 @@ def _number_repeats(names: Sequence[str]) -> list[str]:
         seen[name] += 1
         numbered.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
     return numbered
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
-
-
-def _nan_to_none(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _nan_to_none(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_nan_to_none(entry) for entry in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

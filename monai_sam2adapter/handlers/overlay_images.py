@@ -16,8 +16,7 @@ from PIL import Image
 
 from ..data import LabelScheme
 from ..utils.files import atomic_path
-from ..visualize.output_picture import draw_output
-from ..visualize.overlay import PALETTE
+from ..visualize import PALETTE, output_planes
 from .case_names import get_case_names
 
 if TYPE_CHECKING:
@@ -30,9 +29,8 @@ class OverlayImageHandler:
     """
     Draw image, truth and prediction of the first cases of an evaluation, for TensorBoard and as PNG files.
 
-    Volumes are shown by :py:func:`monai_sam2adapter.handlers.draw_case`; two-dimensional images as MONAI's readers
-    give them, first axis to the right. Where there is no label, as in inference, its panel is left out. Only the first
-    of several processes draws, its own cases.
+    :py:func:`monai_sam2adapter.visualize.output_planes` chooses what is shown of a case. Where there is no label, as in
+    inference, its panel is left out. Only the first of several processes draws, its own cases.
 
     Args:
         class_names: names of the classes 1, 2, ... (no background) for the legend.
@@ -46,7 +44,7 @@ class OverlayImageHandler:
         label_key: key of the truth, like the prediction. Defaults to "label".
         slice_axis: spatial axis that is cut into slices. Defaults to -1.
         class_colors: red, green and blue of the classes 1, 2, ... Defaults to
-            :py:data:`monai_sam2adapter.handlers.PALETTE`.
+            :py:data:`monai_sam2adapter.visualize.PALETTE`.
         label_scheme: names and colors of the classes in one, instead of ``class_names`` and ``class_colors``. Defaults
             to None.
 
@@ -106,9 +104,8 @@ class OverlayImageHandler:
         names = get_case_names(engine.state.batch, self.image_key, first_index=self._n_drawn)
         for name, case in zip(names, cases, strict=True):
             if self.max_cases is None or self._n_drawn < self.max_cases:
-                keys = self.image_key, self.pred_key, self.label_key
-                picture = draw_output(case, self.class_names, *keys, self.slice_axis, self.class_colors)
-                self._send(name, picture, engine.state.epoch)
+                planes = output_planes(case, self.image_key, self.pred_key, self.label_key, self.slice_axis)
+                self._send(name, planes.draw(self.class_names, class_colors=self.class_colors), engine.state.epoch)
                 self._n_drawn += 1
 
     def _send(self, name: str, picture: np.ndarray, epoch: int) -> None:

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw segmentations over images: arrays in, an RGB picture out."""
+"""Draw segmentations over images: arrays or the output of an engine in, an RGB picture out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from monai.data import MetaTensor
 from nibabel.orientations import aff2axcodes
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import binary_erosion
 
 from ..data.label_scheme import PALETTE
 
-__all__ = ["PALETTE", "draw_case", "draw_overlay"]
+__all__ = ["PALETTE", "OverlayPlanes", "draw_case", "draw_overlay", "output_planes"]
 
 _TITLE_HEIGHT = 26
 _GAP = 6
@@ -21,6 +24,123 @@ _BACKGROUND = (24, 24, 24)
 _TEXT = (235, 235, 235)
 # which anatomical direction is the more vertical one of a picture: left-right, front-back, head-feet
 _VERTICALITY = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
+
+
+class OverlayPlanes(NamedTuple):
+    """
+    What one picture shows, not drawn yet: small enough to be kept for later.
+
+    Args:
+        image: gray values or colors as they are shown, ``(H, W)`` or ``(H, W, 3)``, uint8.
+        prediction: class of each pixel, ``(H, W)``, int16.
+        label: true class of each pixel, ``(H, W)``, int16; None without truth.
+    """
+
+    image: np.ndarray
+    prediction: np.ndarray
+    label: np.ndarray | None
+
+    def fit(self, width: int, height: int) -> OverlayPlanes:
+        """
+        Args:
+            width: most pixels of a plane from left to right.
+            height: most pixels of a plane from top to bottom.
+
+        Returns:
+            the planes, reduced in size where they are larger.
+        """
+        rows, columns = self.prediction.shape
+        factor = min(1.0, width / columns, height / rows)
+        if factor == 1:
+            return self
+        size = max(1, round(columns * factor)), max(1, round(rows * factor))
+        masks = [
+            None if mask is None else np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+            for mask in (self.prediction, self.label)
+        ]
+        image = np.asarray(Image.fromarray(self.image).resize(size, Image.Resampling.BOX))
+        return OverlayPlanes(image, masks[0], masks[1])  # type: ignore[arg-type]
+
+    def draw(
+        self,
+        class_names: Sequence[str] = (),
+        panel_height: int = 320,
+        class_colors: Sequence[tuple[int, int, int]] = PALETTE,
+    ) -> np.ndarray:
+        """
+        Args:
+            class_names: see :py:func:`draw_overlay`. Defaults to none.
+            panel_height: see :py:func:`draw_overlay`. Defaults to 320.
+            class_colors: see :py:func:`draw_overlay`. Defaults to :py:data:`PALETTE`.
+
+        Returns:
+            picture, ``(rows, columns, 3)``, uint8.
+        """
+        rows, columns = self.prediction.shape
+        scale = max(1, math.ceil(panel_height / rows))
+        height, width = rows * scale, columns * scale
+        base = Image.fromarray(self.image).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        masks = {"image": None, "truth": self.label, "prediction": self.prediction}
+        if self.label is None:
+            del masks["truth"]
+        full_width = len(masks) * (width + _GAP) - _GAP
+        font = ImageFont.load_default(size=16)
+        places = _place_legend([font.getlength(name) for name in class_names], full_width)
+        legend_height = places[-1][1] + _TITLE_HEIGHT if places else 0
+        canvas = Image.new("RGB", (full_width, _TITLE_HEIGHT + height + legend_height), _BACKGROUND)
+        draw = ImageDraw.Draw(canvas)
+        for column, (title, mask) in enumerate(masks.items()):
+            left = column * (width + _GAP)
+            panel = base if mask is None else _blend(np.asarray(base), mask, scale, class_colors)
+            canvas.paste(panel, (left, _TITLE_HEIGHT))
+            draw.text((left + _GAP, 3), title, fill=_TEXT, font=font)
+        for color, name, (left, row) in zip(_colors(class_colors, len(class_names)), class_names, places, strict=True):
+            top = _TITLE_HEIGHT + height + row
+            draw.rectangle((left, top + 7, left + 12, top + 19), fill=color)
+            draw.text((left + 18, top + 3), name, fill=_TEXT, font=font)
+        return np.asarray(canvas)
+
+
+def output_planes(
+    case: Mapping[str, Any],
+    image_key: str = "image",
+    pred_key: str = "pred",
+    label_key: str = "label",
+    slice_axis: int = -1,
+) -> OverlayPlanes:
+    """
+    Choose what to show of one case of an engine's output.
+
+    Of volumes it is the slice of :py:func:`draw_case`; two-dimensional images are shown as MONAI's readers give them,
+    first axis to the right.
+
+    Args:
+        case: one element of ``engine.state.output``, decollated.
+        image_key: key of the image, ``(C, X, Y[, Z])``. Defaults to "image".
+        pred_key: key of the prediction: one channel of class numbers, or a channel for each class (one-hot or logits).
+            Defaults to "pred".
+        label_key: key of the truth, like the prediction; where there is none, its panel is left out. Defaults to
+            "label".
+        slice_axis: spatial axis of a volume that is cut into slices. Defaults to -1.
+
+    Returns:
+        what to draw.
+
+    Raises:
+        ValueError: when image, prediction and label differ in shape.
+    """
+    image, prediction = _plain(case[image_key]), _plain(case[pred_key])
+    label = None if case.get(label_key) is None else _plain(case[label_key])
+    if image.ndim == 4:  # (C, X, Y, Z)
+        _check_volumes(*(None if volume is None else volume.shape[1:] for volume in (image, prediction, label)))
+        axis = slice_axis % 3
+        index = _middle_slice([_marks(channels) for channels in (label, prediction) if channels is not None], axis)
+        image, prediction = (volume.narrow(axis + 1, index, 1) for volume in (image, prediction))
+        label = None if label is None else label.narrow(axis + 1, index, 1)
+        affine = case[image_key].affine.cpu().numpy() if isinstance(case[image_key], MetaTensor) else None
+        return _volume_planes(image[0].numpy(), _to_classes(prediction), _to_classes(label), affine, axis)
+    plane = image.numpy().T if len(image) == 3 else image[0].numpy().T  # (C, X, Y) -> (Y, X, 3) or (Y, X)
+    return _planes(plane, _to_classes(prediction).T, None if label is None else _to_classes(label).T)
 
 
 def draw_case(
@@ -56,28 +176,8 @@ def draw_case(
     Raises:
         ValueError: when the arrays are not three-dimensional or differ in shape.
     """
-    shapes = [array.shape for array in (image, prediction, label) if array is not None]
-    if image.ndim != 3 or len(set(shapes)) > 1:
-        raise ValueError(
-            f"image, prediction and label must be volumes (X, Y, Z) of one shape, got {shapes}; invert the resizing of "
-            "the prediction first."
-        )
-    axis = slice_axis % 3
-    marked = [np.flatnonzero(mask.any(axis=_others(axis))) for mask in (label, prediction) if mask is not None]
-    indices = next((found for found in marked if len(found)), np.arange(image.shape[axis]))
-    index = indices[len(indices) // 2]
-
-    codes = ("L", "P", "S") if affine is None else aff2axcodes(affine)
-    first, second = (codes[other] for other in _others(axis))
-
-    def upright(volume: np.ndarray) -> np.ndarray:
-        plane = volume.take(index, axis=axis)
-        # rows must run down and columns right: towards back, feet and the patient's left
-        plane = plane[_step(first), _step(second)]
-        return plane.T if _VERTICALITY[first] < _VERTICALITY[second] else plane
-
-    planes = upright(image), upright(prediction), None if label is None else upright(label)
-    return draw_overlay(*planes, class_names, panel_height, class_colors)
+    planes = _volume_planes(image, prediction, label, affine, slice_axis)
+    return planes.draw(class_names, panel_height, class_colors)
 
 
 def draw_overlay(
@@ -107,45 +207,77 @@ def draw_overlay(
     Raises:
         ValueError: when the shapes do not fit.
     """
+    return _planes(image, prediction, label).draw(class_names, panel_height, class_colors)
+
+
+def _volume_planes(
+    image: np.ndarray, prediction: np.ndarray, label: np.ndarray | None, affine: np.ndarray | None, slice_axis: int
+) -> OverlayPlanes:
+    _check_volumes(image.shape, prediction.shape, None if label is None else label.shape)
+    axis = slice_axis % 3
+    index = _middle_slice([mask for mask in (label, prediction) if mask is not None], axis)
+    codes = ("L", "P", "S") if affine is None else aff2axcodes(affine)
+    first, second = (codes[other] for other in _others(axis))
+
+    def upright(volume: np.ndarray) -> np.ndarray:
+        plane = volume.take(index, axis=axis)
+        # rows must run down and columns right: towards back, feet and the patient's left
+        plane = plane[_step(first), _step(second)]
+        return plane.T if _VERTICALITY[first] < _VERTICALITY[second] else plane
+
+    planes = upright(image), upright(prediction), None if label is None else upright(label)
+    return _planes(*planes)
+
+
+def _check_volumes(*shapes: Sequence[int] | None) -> None:
+    given = [tuple(shape) for shape in shapes if shape is not None]
+    if len(given[0]) != 3 or len(set(given)) > 1:
+        raise ValueError(
+            f"image, prediction and label must be volumes (X, Y, Z) of one shape, got {given}; invert the resizing of "
+            "the prediction first."
+        )
+
+
+def _middle_slice(masks: Sequence[np.ndarray], axis: int) -> int:
+    """Number of the median slice with a structure in the first mask that has any, else of the middle one."""
+    marked = [np.flatnonzero(mask.any(axis=_others(axis))) for mask in masks]
+    indices = next((found for found in marked if len(found)), np.arange(masks[0].shape[axis]))
+    return int(indices[len(indices) // 2])
+
+
+def _planes(image: np.ndarray, prediction: np.ndarray, label: np.ndarray | None) -> OverlayPlanes:
     if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
         raise ValueError(f"image must have shape (H, W) or (H, W, 3), got {image.shape}.")
-    masks = {"image": None} | ({} if label is None else {"truth": label}) | {"prediction": prediction}
-    for title, mask in masks.items():
+    for title, mask in (("truth", label), ("prediction", prediction)):
         if mask is not None and mask.shape != image.shape[:2]:
             raise ValueError(f"{title} has shape {mask.shape}, expected that of the image, {image.shape[:2]}.")
-
-    scale = max(1, math.ceil(panel_height / image.shape[0]))
-    height, width = image.shape[0] * scale, image.shape[1] * scale
-    base = _to_rgb(image).resize((width, height), Image.Resampling.BILINEAR)
-    full_width = len(masks) * (width + _GAP) - _GAP
-    font = ImageFont.load_default(size=16)
-    places = _place_legend([font.getlength(name) for name in class_names], full_width)
-    legend_height = places[-1][1] + _TITLE_HEIGHT if places else 0
-    canvas = Image.new("RGB", (full_width, _TITLE_HEIGHT + height + legend_height), _BACKGROUND)
-    draw = ImageDraw.Draw(canvas)
-    for column, (title, mask) in enumerate(masks.items()):
-        left = column * (width + _GAP)
-        panel = base if mask is None else _blend(np.asarray(base), mask, scale, class_colors)
-        canvas.paste(panel, (left, _TITLE_HEIGHT))
-        draw.text((left + _GAP, 3), title, fill=_TEXT, font=font)
-    for color, name, (left, row) in zip(_colors(class_colors, len(class_names)), class_names, places, strict=True):
-        top = _TITLE_HEIGHT + height + row
-        draw.rectangle((left, top + 7, left + 12, top + 19), fill=color)
-        draw.text((left + 18, top + 3), name, fill=_TEXT, font=font)
-    return np.asarray(canvas)
+    masks = [None if mask is None else np.rint(mask).astype(np.int16) for mask in (prediction, label)]
+    return OverlayPlanes(_to_shown(image), masks[0], masks[1])  # type: ignore[arg-type]
 
 
-def _place_legend(text_widths: Sequence[float], full_width: int) -> list[tuple[int, int]]:
-    """Left and top of each entry of the legend, in as many rows as it takes."""
-    places: list[tuple[int, int]] = []
-    left, top = _GAP, 0
-    for text_width in text_widths:
-        entry_width = 18 + math.ceil(text_width) + 3 * _GAP
-        if left > _GAP and left + entry_width > full_width:
-            left, top = _GAP, top + _TITLE_HEIGHT
-        places.append((left, top))
-        left += entry_width
-    return places
+def _to_shown(image: np.ndarray) -> np.ndarray:
+    """Gray values or colors from 0 to 255, the 1st to the 99th percentile of the image."""
+    values = np.nan_to_num(image.astype(np.float32))
+    low, high = np.percentile(values, (1, 99))
+    if high <= low:  # a constant image, or a few bright pixels on a constant one
+        low, high = values.min(), values.max()
+    return (np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    return (tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor).detach().float().cpu()
+
+
+def _marks(channels: torch.Tensor) -> np.ndarray:
+    """Where there is a structure, ``(*spatial)``, without the time that class numbers of a whole volume take."""
+    return (channels[0] != 0 if len(channels) == 1 else (channels[1:] > channels[:1]).any(dim=0)).numpy()
+
+
+def _to_classes(channels: torch.Tensor | None) -> Any:
+    """Class numbers, ``(*spatial)``, from one channel that holds them or one channel for each class."""
+    if channels is None:
+        return None
+    return (channels[0] if len(channels) == 1 else channels.argmax(dim=0)).numpy()
 
 
 def _step(code: str) -> slice:
@@ -161,18 +293,22 @@ def _colors(colors: Sequence[tuple[int, int, int]], count: int) -> list[tuple[in
     return [colors[index % len(colors)] for index in range(count)]
 
 
-def _to_rgb(image: np.ndarray) -> Image.Image:
-    values = np.nan_to_num(image.astype(np.float32))
-    low, high = np.percentile(values, (1, 99))
-    if high <= low:  # a constant image, or a few bright pixels on a constant one
-        low, high = values.min(), values.max()
-    gray = np.clip((values - low) / max(high - low, 1e-12), 0, 1) * 255
-    return Image.fromarray(gray.astype(np.uint8)).convert("RGB")
+def _place_legend(text_widths: Sequence[float], full_width: int) -> list[tuple[int, int]]:
+    """Left and top of each entry of the legend, in as many rows as it takes."""
+    places: list[tuple[int, int]] = []
+    left, top = _GAP, 0
+    for text_width in text_widths:
+        entry_width = 18 + math.ceil(text_width) + 3 * _GAP
+        if left > _GAP and left + entry_width > full_width:
+            left, top = _GAP, top + _TITLE_HEIGHT
+        places.append((left, top))
+        left += entry_width
+    return places
 
 
 def _blend(base: np.ndarray, mask: np.ndarray, scale: int, colors: Sequence[tuple[int, int, int]]) -> Image.Image:
     """Fill each class lightly and outline it by two pixels, on an image ``scale`` times as large as the mask."""
-    classes = np.rint(mask).astype(int).repeat(scale, axis=0).repeat(scale, axis=1)
+    classes = mask.repeat(scale, axis=0).repeat(scale, axis=1)
     blended = base.astype(np.float32)
     for index, color in enumerate(_colors(colors, classes.max(initial=0)), start=1):
         inside = classes == index

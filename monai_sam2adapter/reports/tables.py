@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The results of an evaluation as CSV files, as JSON and as text for a log."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["format_cases_csv", "format_results_json", "format_results_text", "format_summary_csv"]
+
+_COLUMNS = ("mean", "ci95_low", "ci95_high", "std", "median", "min", "max")
+
+
+def format_cases_csv(results: Mapping[str, Any]) -> str:
+    """
+    Args:
+        results: as :py:func:`evaluation_results` gives them.
+
+    Returns:
+        one row for each case and class: ``case,class,<metrics>``.
+    """
+    metrics = results["metrics"]
+    rows = [
+        [case, class_name, *(f"{metric['values'][n][c]:.6f}" for metric in metrics.values())]
+        for n, case in enumerate(results["cases"])
+        for c, class_name in enumerate(results["class_names"])
+    ]
+    return _csv([["case", "class", *metrics], *rows])
+
+
+def format_summary_csv(results: Mapping[str, Any]) -> str:
+    """
+    Args:
+        results: as :py:func:`evaluation_results` gives them.
+
+    Returns:
+        one row for each metric and class: ``metric,class,mean,ci95_low,ci95_high,std,median,min,max,n_valid``; ``nan``
+        where there is no such number.
+    """
+    rows = [
+        [name, row["class"], *(f"{row.get(column, math.nan):.6f}" for column in _COLUMNS), str(row["n_valid"])]
+        for name, metric in {**results["metrics"], **results["pooled"]}.items()
+        for row in metric["summary"]
+    ]
+    return _csv([["metric", "class", *_COLUMNS, "n_valid"], *rows])
+
+
+def format_results_json(results: Mapping[str, Any]) -> str:
+    """
+    Args:
+        results: as :py:func:`evaluation_results` gives them.
+
+    Returns:
+        all of them, with ``null`` for NaN, which JSON has not.
+    """
+    return json.dumps(_nan_to_none(results), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def format_results_text(results: Mapping[str, Any]) -> str:
+    """
+    Args:
+        results: as :py:func:`evaluation_results` gives them.
+
+    Returns:
+        aligned text: one line for each class, mean and standard deviation of each metric; then the pooled scores.
+    """
+    metrics = results["metrics"]
+    lines = [["class", *(f"{name} (n)" for name in metrics)]]
+    for index, class_name in enumerate([*results["class_names"], "mean"]):
+        lines.append([class_name, *(_cell(metric["summary"][index]) for metric in metrics.values())])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    for name, metric in results["pooled"].items():
+        row = metric["summary"][-1]
+        ends = f"95 % interval {row['ci95_low']:.3f} to {row['ci95_high']:.3f}"
+        if math.isnan(row["ci95_low"]):
+            ends = "no interval from one case"
+        text.append(f"{name}, background counted: {row['mean']:.3f} ({ends})")
+    n_cases = len(results["cases"])
+    title = f"Evaluation of {n_cases} cases, mean +- standard deviation over the n that have a value:"
+    return "\n".join([title, *text])
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    spread = "" if math.isnan(row["std"]) else f" +- {row['std']:.3f}"  # the mean of the classes has none
+    return f"{row['mean']:.3f}{spread} ({row['n_valid']})"
+
+
+def _csv(rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def _nan_to_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _nan_to_none(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_nan_to_none(entry) for entry in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
