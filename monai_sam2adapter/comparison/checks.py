@@ -136,7 +136,7 @@ def _check_cell(cell: ComparisonCell) -> BundleFacts:
         if content is None:
             raise ValueError(f"there is no {file}; run compare in a checkout of the project, or give --bundles_dir.")
     check_keys(cell.options, train)
-    if cell.metric is not None and cell.metric not in (known := _metric_names(train, evaluate)):
+    if cell.metric is not None and cell.metric not in (known := evaluate["metrics"]):
         raise ValueError(f"the bundle measures {', '.join(known)}, not {cell.metric}; give one of them as metric.")
     parser = parse(cell)
     device = torch.device(parser.get_parsed_content("device"))
@@ -148,19 +148,11 @@ def _check_cell(cell: ComparisonCell) -> BundleFacts:
     if cell.metric is None:
         _check_trunk(parser)
     else:
-        own = {key: evaluate[key] for key in ("split", "validate#dataset#data") if key in evaluate}
+        own = {key: evaluate[key] for key in ("split", "validate#dataset#data#split")}
         parser.update({**own, **cell.common_options()})
         cases.append(_names_of_cases(parser, "validate"))
     checksum = hashlib.sha256(json.dumps(cases).encode()).hexdigest()[:12]
     return BundleFacts(checksum, str(device), variant, epochs, val_interval)
-
-
-def _metric_names(train: Mapping[str, Any], evaluate: Mapping[str, Any]) -> list[str]:
-    """The metrics that a bundle's evaluation writes: its list ``metrics``, else MONAI's handlers by name."""
-    if "metrics" in evaluate:
-        return list(evaluate["metrics"])
-    parts = (train["validate"]["key_metric"], evaluate.get("validate#key_metric", {}))
-    return list(dict.fromkeys(name for part in (*parts, evaluate["validate#additional_metrics"]) for name in part))
 
 
 def _check_device(device: torch.device) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from .caching import SeededCacheDataset
 from .case_dataset import CaseDataset, describe_error
 from .datasets import (
     ACDC_CLASS_NAMES,
@@ -44,12 +45,9 @@ from .datasets import (
     synapse_layout_problems,
     synapse_numbering_problems,
 )
-from .dicom import DicomGeometry, DicomReader, DicomSeries, require_highdicom, write_dicom_seg
-from .epoch_sampler import EpochSampler
+from .dicom import DicomFolder, DicomGeometry, DicomReader, DicomSeries, require_highdicom, write_dicom_seg
 from .find_images import find_images
-from .gray_mask import gray_mask_problem
 from .label_scheme import LabelScheme
-from .neighbors import slices_with_neighbors
 from .phantoms import (
     AbdominalPhantom,
     CardiacPhantom,
@@ -60,10 +58,11 @@ from .phantoms import (
     write_phantom_folder,
     write_synapse_phantom,
 )
+from .pixel_values import gray_mask_problem
 from .readers import ImageFileReader, SimpleITKReader, TransUNetArrayReader, VolumeReader
-from .seeded_cache_dataset import SeededCacheDataset
-from .seeded_index import SeededIndex, derive_seed, seeded_transform
-from .slice_dataset import VolumeSliceDataset
+from .results import ResultFiles
+from .sampling import EpochSampler, SeededIndex, derive_seed, seeded_transform
+from .slices import VolumeSliceDataset, slices_with_neighbors
 
 __all__ = [
     "ACDC_CLASS_NAMES",
@@ -77,12 +76,14 @@ __all__ = [
     "CardiacPhantom",
     "CaseDataset",
     "DatasetReport",
+    "DicomFolder",
     "DicomGeometry",
     "DicomReader",
     "DicomSeries",
     "EpochSampler",
     "ImageFileReader",
     "LabelScheme",
+    "ResultFiles",
     "SeededCacheDataset",
     "SeededIndex",
     "SimpleITKReader",

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from typing import Any
 from monai.utils import look_up_option
 from PIL import Image
 
-from .dicom.series import DicomSeries
+from ..utils import require_flags
+from .dicom import DicomFolder, DicomSeries
+from .results import ResultFiles
 
 __all__ = ["find_images"]
 
@@ -27,11 +30,13 @@ _EXTENSIONS = {
     "volume": (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"),
     "picture": (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
 }
-_PAGE, _PAGED = "#page=", (".tif", ".tiff")
+_SERIES, _PAGE, _PAGED = "#series=", "#page=", (".tif", ".tiff")
 # in a folder: masks and whole cine series, as the archives of data sets name them, and what inference has written
 _SKIPPED = re.compile(r"label.*|.*[_-](gt|labels|4d|seg|probabilities|uncertainty)", re.IGNORECASE)
 _SKIPPED_FOLDERS = ("masks", "overlays")
 _DATALIST_KEYS = ("testing", "test")
+
+_Folders = Callable[[Path], DicomFolder]
 
 
 @dataclass(frozen=True)
@@ -54,15 +59,20 @@ def find_images(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Mapping[str, Any]],
     kind: str = "volume",
     datalist_key: str | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
+    output_format: str = "nii.gz",
+    save_probabilities: bool = False,
+    save_uncertainty: bool = False,
+    skip_existing: bool = False,
 ) -> list[dict[str, str]]:
     """
-    List the images that a user points at, for inference. Nothing is read but the headers of DICOM files and the number
-    of pages of a TIFF.
+    List the images that a user points at, for inference. Nothing is read but the headers of DICOM files, each once, and
+    the number of pages of a TIFF.
 
     A folder is searched with all folders in it. Left out there are hidden files, masks (``*_gt``, ``label*``,
     ``*-labels``, folders ``masks``), whole cine series (``*_4d``) and what inference has written (``*_seg``,
     ``*_probabilities``, ``*_uncertainty``, folders ``overlays``); files that are named one by one are always taken. A
-    folder's DICOM files are one image for each series, as :py:class:`monai_sam2adapter.data.DicomSeries` tells them
+    folder's DICOM files are one image for each series, as :py:class:`monai_sam2adapter.data.DicomFolder` tells them
     apart; a TIFF is one picture for each page.
 
     Args:
@@ -73,47 +83,57 @@ def find_images(
         kind: "volume" for NIfTI, NRRD, MetaImage and DICOM, "picture" for PNG, JPEG, BMP and TIFF. Defaults to
             "volume".
         datalist_key: which list of a datalist. Defaults to None: "testing" or "test", else the only one.
+        output_dir: folder of the results. Defaults to None, no matter whether and where results are.
+        output_format: format of the results, which must fit all images; like the next two as of
+            :py:class:`monai_sam2adapter.data.ResultFiles`. Defaults to "nii.gz".
+        save_probabilities: whether results have a map of probabilities. Defaults to False.
+        save_uncertainty: whether results have a map of uncertainty. Defaults to False.
+        skip_existing: whether to leave out cases whose results are all there. Defaults to False.
 
     Returns:
-        one dictionary an image: ``image`` (its path or address) and ``case``, a name that is unique in the list and fit
-        for a file: the file's name without the extension, the folder's for DICOM, with its folders in front and its
-        extension or series behind where that is needed; characters other than letters, digits, "_" and "-" become "_".
+        one dictionary an image: ``image`` (its path, or a :py:class:`monai_sam2adapter.data.DicomSeries`) and ``case``,
+        a name that is unique in the list and fit for a file: the file's name without the extension, the folder's for
+        DICOM, with its folders in front and its extension or series behind where that is needed; characters other than
+        letters, digits, "_" and "-" become "_".
 
         Of a list or datalist, what does not exist is in the list too, with the reason as ``error``, so that the others
         can be done.
 
     Raises:
         FileNotFoundError: when nothing of what was given exists.
-        ValueError: when there is no image, a file is of another kind, or two images cannot be told apart.
+        ImportError: when results are to be DICOM and highdicom is not installed.
+        ValueError: when there is no image, a file is of another kind, two images cannot be told apart, a result cannot
+            have the format, or a flag is neither True nor False.
     """
     look_up_option(kind, tuple(_EXTENSIONS))
-    found = [image for entry in _as_list(source, datalist_key) for image in _resolve(entry, kind)]
+    require_flags(skip_existing=skip_existing)
+    if skip_existing and output_dir is None:
+        raise ValueError("skip_existing needs output_dir, to see which results are there.")
+    results = None
+    if output_dir is not None:
+        results = ResultFiles(output_dir, output_format, save_probabilities, save_uncertainty)
+    folders = functools.cache(DicomFolder)  # so that no entry of a list reads the headers of its folder again
+    found = [image for entry in _as_list(source, datalist_key) for image in _resolve(entry, kind, folders)]
     if not found:
         raise ValueError(f"no {kind} in {source!r}; expected {_expected(kind)}")
     missing = [image.image for image in found if image.missing]
     if len(missing) == len(found):
         raise FileNotFoundError(f"no file or folder {', '.join(missing)}")
-    cases = _unique_cases(found)
     logger.info("%d %ss to segment in %s", len(found) - len(missing), kind, source)
     if missing:
         logger.warning("%d of %d are missing: %s", len(missing), len(found), ", ".join(missing))
-    items = [{"image": image.image, "case": case} for image, case in zip(found, cases, strict=True)]
-    return [
-        {**item, "error": "there is no such file or folder"} if image.missing else item
-        for item, image in zip(items, found, strict=True)
-    ]
-
-
-def image_kind(image: str) -> str:
-    """
-    Args:
-        image: path or address, as :func:`find_images` gives it.
-
-    Returns:
-        "picture", "volume" for a file of these kinds, or "dicom", going by the name alone.
-    """
-    name = image.partition(_PAGE)[0].lower()
-    return next((kind for kind, extensions in _EXTENSIONS.items() if name.endswith(extensions)), "dicom")
+    items = []
+    for image, case in zip(found, _unique_cases(found), strict=True):
+        error = {"error": "there is no such file or folder"} if image.missing else {}
+        items.append({"image": image.image, "case": case, **error})
+    if results is None:
+        return items
+    results.require_inputs([image.image for image in found if not image.missing], kind)
+    if not skip_existing:
+        return items
+    remaining = [item for item in items if not results.are_there(item["case"])]
+    logger.info("%d of %d cases are done already", len(items) - len(remaining), len(items))
+    return remaining
 
 
 def _expected(kind: str) -> str:
@@ -156,7 +176,7 @@ def _read_datalist(file: Path, key: str | None) -> list[dict[str, Any]]:
     return [{**entry, "image": file.parent / entry["image"]} if "image" in entry else entry for entry in entries]
 
 
-def _resolve(entry: Any, kind: str) -> list[_Found]:
+def _resolve(entry: Any, kind: str, folders: _Folders) -> list[_Found]:
     """The images of one entry."""
     given = ""
     if isinstance(entry, Mapping):
@@ -166,31 +186,34 @@ def _resolve(entry: Any, kind: str) -> list[_Found]:
     if not isinstance(entry, (str, os.PathLike)):
         raise ValueError(f"cannot take {entry!r} for an image; expected a path or a dictionary with the key 'image'")
     path = Path(entry).expanduser()
-    if kind == "volume" and "#series=" in path.name:
+    name, mark, uid = path.name.partition(_SERIES)
+    if kind == "volume" and mark:
         try:
-            series = DicomSeries.open(path)
+            return [_name_series(folders(path.with_name(name)).pick(uid), path.with_name(name), given, alone=False)]
         except FileNotFoundError:
             return [_name_missing(path, kind, given)]
-        return [_name_series(series, path.parent / path.name.partition("#")[0], given, alone=False)]
     if path.is_dir():
-        return _search(path, kind)
+        return _search(path, kind, folders)
     if not path.exists():
         return [_name_missing(path, kind, given)]
     if _extension(path, kind):
         return _name_file(path, kind, given)
-    if kind == "volume" and DicomSeries.is_dicom(path):
-        return [_Found(str(path), path.parent, given, path.stem, path.name)]
+    if kind == "volume":
+        try:
+            return [_Found(DicomSeries.open(path), path.parent, given, path.stem, path.name)]
+        except ValueError as error:
+            logger.debug("%s", error)
     raise ValueError(f"cannot read {path}: expected {_expected(kind)}; convert it")
 
 
-def _search(folder: Path, kind: str) -> list[_Found]:
+def _search(folder: Path, kind: str, folders: _Folders) -> list[_Found]:
     found: list[_Found] = []
     for path in [folder, *sorted(folder.rglob("*"))]:
         inside = path.relative_to(folder).parts
         if any(part.startswith(".") for part in inside) or any(part in _SKIPPED_FOLDERS for part in inside[:-1]):
             continue
         if path.is_dir() and kind == "volume":
-            series = DicomSeries.find(path)
+            series = folders(path).series()
             found += [_name_series(one, path, alone=len(series) == 1) for one in series]
         elif path.is_file() and _extension(path, kind) and not _SKIPPED.fullmatch(_stem(path, kind)):
             found += _name_file(path, kind)
@@ -234,11 +257,11 @@ def _count_pages(path: Path) -> int:
 def _name_series(series: DicomSeries, folder: Path, given: str = "", alone: bool = True) -> _Found:
     place = folder.absolute()
     name = "_".join(part for part in (place.name, series.number, series.description) if part)
-    if Path(series.address) in series.files:
+    if Path(series) in series.files:
         name = longer = f"{place.name}_{series.files[0].stem}"
     else:
-        longer = f"{name}_{series.address.rpartition('=')[2]}"
-    return _Found(series.address, place.parent, given, place.name if alone else name, place.name if alone else longer)
+        longer = f"{name}_{series.rpartition('=')[2]}"
+    return _Found(series, place.parent, given, place.name if alone else name, place.name if alone else longer)
 
 
 def _extension(path: Path, kind: str) -> str:

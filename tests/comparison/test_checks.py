@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from monai_sam2adapter import data
-from monai_sam2adapter.comparison import ComparisonCell, checks
+from monai_sam2adapter.comparison import ComparisonCell
 from monai_sam2adapter.comparison.checks import check_cells, check_earlier_runs, check_keys, reason_of
 
 MakeCell = Callable[..., ComparisonCell]
@@ -101,11 +101,6 @@ def test_earlier_runs_with_other_settings_are_refused(make_cell: MakeCell) -> No
     check_earlier_runs([cell])
     with pytest.raises(ValueError, match=r"with other settings: epochs was 2, is 4\. Take another --output_dir"):
         check_earlier_runs([make_cell(options={"epochs": 4})])
-
-
-@pytest.mark.parametrize("evaluate", [{"metrics": ["dice", "iou"]}, {"validate#additional_metrics": {"iou": {}}}])
-def test_metrics_are_those_that_the_evaluation_lists(evaluate: dict[str, Any]) -> None:
-    assert checks._metric_names({"validate": {"key_metric": {"dice": {}}}}, evaluate) == ["dice", "iou"]
 
 
 def test_the_reason_is_the_first_error() -> None:
