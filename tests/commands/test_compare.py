@@ -13,11 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import monai.bundle
 import pytest
+import torch
 
 from monai_sam2adapter import data
 from monai_sam2adapter.__main__ import main
-from monai_sam2adapter.comparison import ComparisonConfig
+from monai_sam2adapter.comparison import ComparisonConfig, adapter_methods
 
 ROOT = Path(__file__).parents[2]
 CONTENT: dict[str, Any] = {
@@ -91,6 +93,15 @@ def test_scores_what_it_can_reports_what_fails_and_goes_on(tmp_path: Path, capfd
         (["--config", "quick", "--set", "epochs"], "error: --set epochs must be KEY=VALUE"),
         (["--config", "quick", "--seeds", "1", "1"], "error: seeds must differ"),
         (["--config", "quick", "--jobs", "0"], "error: jobs must be at least 1, got 0"),
+        (["--config", "quick", "--macs_budget", "8"], "error: --bundle and --macs_budget go with --choose"),
+        (
+            ["--choose", "--config", "quick"],
+            "error: --choose takes one data set, got ACDC phantoms, ",
+        ),
+        (
+            ["--choose", "--bundle", "acdc_cardiac_segmentation"],
+            "error: --bundle takes one --dataset NAME=FOLDER",
+        ),
     ],
     ids=str,
 )
@@ -145,6 +156,52 @@ def test_a_stopped_comparison_goes_on_with_its_trunk(tmp_path: Path) -> None:
     other = subprocess.run([*command, "--set", "batch_size=2"], capture_output=True, text=True, check=False)
     assert other.returncode == 2
     assert "with other settings: batch_size was 4, is 2" in other.stderr
+
+
+@pytest.mark.slow
+def test_the_chosen_adapter_is_one_that_the_bundle_takes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    bundle, hearts, output = ROOT / "bundles" / "acdc_cardiac_segmentation", tmp_path / "hearts", tmp_path / "out"
+    data.write_acdc_phantom(hearts, num_train=1, num_val=1, num_test=1, progress=False)
+    settings = {**CONTENT["options"], "image_size": 32, "sam2_checkpoint": "random", "epochs": 2, "seed": 0}
+    arguments = [
+        *("compare", "--choose", "--macs_budget", "0.116", "--bundle", bundle.name),
+        *("--bundles_dir", str(bundle.parent)),
+        *("--dataset", f"hearts={hearts}", "--output_dir", str(output)),
+        *(word for key, value in settings.items() if key != "seed" for word in ("--set", f"{key}={value}")),
+    ]
+    assert main(arguments) == 0
+    out = capfd.readouterr().out
+    rows = table(output, "race.csv")
+    assert {row["method"] for row in rows} == adapter_methods().keys()
+    within = [row for row in rows if float(row["macs"]) <= 0.116e9]
+    assert 2 < len(within) < len(rows)
+    assert [row["method"] for row in within if row["score_epoch_2"]]
+    assert [row["outcome"] for row in rows].count("chosen") == 1
+    assert f"Chosen: {rows[0]['method']}. " in out
+    choice = json.loads((output / "choice.json").read_text(encoding="utf-8"))
+    assert (choice["adapter"], choice["adapter_config"], choice["image_size"]) == (rows[0]["method"], {}, 32)
+    assert not list(output.rglob("last.pt"))
+
+    # the winner trained by the bundle alone is what the race has trained
+    configs = [str(bundle / "configs" / "train.json"), str(output / "choice.json")]
+    common = {"bundle_root": str(bundle), "device": "cpu", "num_workers": 0}
+    options = {**common, "dataset_dir": str(hearts), "train#trainer#epoch_length": 1, "output_dir": str(tmp_path / "m")}
+    monai.bundle.run("training", config_file=configs, **options)
+    raced = next(output.glob(f"cells/hearts/{choice['adapter']}/seed_0/models/model.pt"))
+    weights, own = (torch.load(path, weights_only=True) for path in (raced, tmp_path / "m" / "model.pt"))
+    assert all(torch.equal(own[name], tensor) for name, tensor in weights.items())
+    configs.insert(1, str(bundle / "configs" / "evaluate.json"))
+    options = {**common, "dataset_dir": str(hearts), "checkpoint_file": str(raced), "output_dir": str(tmp_path / "e")}
+    monai.bundle.run("evaluating", config_file=configs, **options)
+    configs = [str(bundle / "configs" / "inference.json"), configs[-1]]
+    scan = next(hearts.rglob("patient*_frame01.nii.gz"))
+    options |= {"dataset_dir": str(scan), "output_dir": str(tmp_path / "p")}
+    monai.bundle.run("inference", config_file=configs, **options)
+    assert (tmp_path / "e" / "results.json").is_file()
+    assert len(list((tmp_path / "p").glob("*.nii.gz"))) == 1
+
+    assert main(arguments) == 0  # again: nothing is trained
+    assert capfd.readouterr().out.count("are finished already.") == 2
 
 
 @pytest.mark.slow
