@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai.utils import look_up_option
+from monai.utils import ensure_tuple, look_up_option
 from PIL import Image
 
 from .dicom.series import DicomSeries
@@ -31,6 +31,8 @@ _PAGE, _PAGED = "#page=", (".tif", ".tiff")
 # in a folder: masks and whole cine series, as the archives of data sets name them, and what inference has written
 _SKIPPED = re.compile(r"label.*|.*[_-](gt|labels|4d|seg|probabilities|uncertainty)", re.IGNORECASE)
 _SKIPPED_FOLDERS = ("masks", "overlays")
+# one channel of an image
+_CHANNEL = re.compile(r"(?P<start>.+)_(?P<number>\d{4})(\.[^/]+)")
 _DATALIST_KEYS = ("testing", "test")
 
 
@@ -54,7 +56,8 @@ def find_images(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Mapping[str, Any]],
     kind: str = "volume",
     datalist_key: str | None = None,
-) -> list[dict[str, str]]:
+    channels: int = 1,
+) -> list[dict[str, Any]]:
     """
     List the images that a user points at, for inference. Nothing is read but the headers of DICOM files and the number
     of pages of a TIFF.
@@ -73,6 +76,9 @@ def find_images(
         kind: "volume" for NIfTI, NRRD, MetaImage and DICOM, "picture" for PNG, JPEG, BMP and TIFF. Defaults to
             "volume".
         datalist_key: which list of a datalist. Defaults to None: "testing" or "test", else the only one.
+        channels: how many channels an image has. Of several, files of one folder called ``CASE_0000``, ``CASE_0001``
+            and so on, as in nnU-Net, are the channels of one image, whose ``image`` is a list; any other file holds all
+            channels. Defaults to 1.
 
     Returns:
         one dictionary an image: ``image`` (its path or address) and ``case``, a name that is unique in the list and fit
@@ -98,21 +104,43 @@ def find_images(
     if missing:
         logger.warning("%d of %d are missing: %s", len(missing), len(found), ", ".join(missing))
     items = [{"image": image.image, "case": case} for image, case in zip(found, cases, strict=True)]
-    return [
+    items = [
         {**item, "error": "there is no such file or folder"} if image.missing else item
         for item, image in zip(items, found, strict=True)
     ]
+    return _join_channels(items, channels) if channels > 1 else items
 
 
-def image_kind(image: str) -> str:
+def _join_channels(items: Sequence[dict[str, Any]], channels: int) -> list[dict[str, Any]]:
+    """One item for the files ``CASE_0000``, ``CASE_0001``, ... of a folder, with an error when some are missing."""
+    joined: dict[str, dict[str, Any]] = {}
+    for item in items:
+        match = _CHANNEL.fullmatch(item["image"])
+        if match is None:
+            joined[item["image"]] = item
+            continue
+        case = re.sub(r"_\d{4}$", "", item["case"])
+        one = joined.setdefault(match["start"], {"image": [], "case": case})
+        one["image"] = sorted([*one["image"], item["image"]])
+        one.update({key: value for key, value in item.items() if key == "error"})
+    for one in joined.values():
+        if isinstance(one["image"], str):
+            continue
+        numbers = [match["number"] for match in map(_CHANNEL.fullmatch, one["image"]) if match]
+        if numbers != [f"{number:04d}" for number in range(channels)]:
+            one.setdefault("error", f"it has the channels {', '.join(numbers)}; expected {channels}, from 0000 on")
+    return list(joined.values())
+
+
+def image_kind(image: str | Sequence[str]) -> str:
     """
     Args:
-        image: path or address, as :func:`find_images` gives it.
+        image: path or address, or a list of paths, as :func:`find_images` gives it.
 
     Returns:
         "picture", "volume" for a file of these kinds, or "dicom", going by the name alone.
     """
-    name = image.partition(_PAGE)[0].lower()
+    name = ensure_tuple(image)[0].partition(_PAGE)[0].lower()
     return next((kind for kind, extensions in _EXTENSIONS.items() if name.endswith(extensions)), "dicom")
 
 

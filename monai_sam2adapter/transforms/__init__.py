@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .gray_mask_to_labeld import GrayMaskToLabeld
+from .normalize_channelsd import NormalizeChannelsd
 from .require_dimensionsd import RequireDimensionsd
 from .require_finited import RequireFinited
 from .require_hounsfieldd import RequireHounsfieldd
@@ -14,6 +15,7 @@ from .segment_logitsd import SegmentLogitsd
 
 __all__ = [
     "GrayMaskToLabeld",
+    "NormalizeChannelsd",
     "RequireDimensionsd",
     "RequireFinited",
     "RequireHounsfieldd",
