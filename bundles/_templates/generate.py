@@ -2,20 +2,27 @@
 """
 Make the bundles: ``python bundles/_templates/generate.py``; with ``--check`` only say which files are not up to date.
 
-Every folder beside ``_templates`` with an ``overlay.json`` is a bundle. Its files are those of ``common`` and of the
-template that the overlay names, JSON files changed by the overlay:
+Every folder beside ``_templates`` with an ``overlay.json`` is a bundle. It is made in three steps: the files of
+``common``, what the template for its kind of images (``volume`` or ``picture``) makes of them, and what the task does.
+The last two say so in their ``overlay.json``, by file and by MONAI's ids:
 
-    {"template": "volume", "configs/train.json": {"image_size": 256, "train#loss": {...}}, "delete": {...}}
+    {
+        "template": "volume",
+        "change": {"configs/train.json": {"image_size": 256, "train#loss": {...}}},
+        "add": {"configs/train.json": {"image_size": {"crop_size": 128}, "train#handlers#2": [{...}]}},
+        "delete": {"configs/train.json": ["positional_encoding"]}
+    }
 
-Keys are written as MONAI's ids, ``train#handlers#2``. A value replaces what is there. A new key stands behind its
-sibling that the overlay names just before it, else at the end. ``delete`` lists keys to take out, by file.
+``change`` replaces values, ``add`` puts keys, or items of a list, behind the one that it names, ``delete`` takes out;
+in this order. An id that is not there is an error, and so is a key to add that is. ``null`` in ``common`` is often the
+place of something that every template or task gives.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -30,54 +37,88 @@ def bundle_folders() -> list[Path]:
 
 def bundle_files(bundle: Path) -> dict[str, str]:
     """The content of every file that is generated for a bundle, by its place in it."""
-    overlay = json.loads((bundle / "overlay.json").read_text(encoding="utf-8"))
-    deletions = overlay.get("delete", {})
-    files: dict[str, str] = {}
-    for folder in (TEMPLATES / "common", TEMPLATES / overlay["template"]):
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-            name = path.relative_to(folder).as_posix()
+    overlay = _read_overlay(bundle)
+    template = TEMPLATES / overlay["template"]
+    files = _files_in(TEMPLATES / "common") | _files_in(template)
+    _apply(_read_overlay(template), files, f"_templates/{template.name}/overlay.json")
+    _apply(overlay, files, f"{bundle.name}/overlay.json")
+    return {name: file if isinstance(file, str) else to_json(file) for name, file in sorted(files.items())}
+
+
+def to_json(config: Any) -> str:
+    """The text of a JSON file."""
+    return json.dumps(config, indent=4, ensure_ascii=False) + "\n"
+
+
+def _read_overlay(folder: Path) -> dict[str, Any]:
+    overlay: dict[str, Any] = json.loads((folder / "overlay.json").read_text(encoding="utf-8"))
+    unknown = overlay.keys() - {"template", "change", "add", "delete"}
+    if unknown or "template" not in overlay:
+        raise ValueError(f"{folder.name}/overlay.json: expected template, change, add and delete, got {list(overlay)}.")
+    return overlay
+
+
+def _files_in(folder: Path) -> dict[str, Any]:
+    """The files of a template by name: JSON files as what they hold, others as text."""
+    files: dict[str, Any] = {}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != "overlay.json":
             text = path.read_text(encoding="utf-8")
-            if name in overlay or name in deletions:
-                config = changed(json.loads(text), overlay.get(name, {}), deletions.get(name, []))
-                text = json.dumps(config, indent=4, ensure_ascii=False) + "\n"
-            files[name] = text
-    unknown = sorted({*overlay, *deletions} - files.keys() - {"template", "delete"})
-    if unknown:
-        raise ValueError(f"{bundle.name}/overlay.json changes {', '.join(unknown)}, which no template has.")
+            files[name] = json.loads(text) if path.suffix == ".json" else text
     return files
 
 
-def changed(config: dict[str, Any], overlay: Mapping[str, Any], deletions: list[str]) -> dict[str, Any]:
-    """A config with the keys of an overlay set and others taken out."""
-    for key in deletions:
-        parent, name = _parent(config, key)
-        del parent[name]
-    before = None
-    for key, value in overlay.items():
-        parent, name = _parent(config, key)
-        is_new = isinstance(parent, dict) and name not in parent
-        parent[name] = value
-        siblings = list(parent) if is_new else []
-        if is_new and before is not None and before[0] is parent:
-            for later in siblings[siblings.index(before[1]) + 1 : -1]:
-                parent[later] = parent.pop(later)
-        before = (parent, name)
-    return config
+def _apply(overlay: dict[str, Any], files: dict[str, Any], place: str) -> None:
+    """Change the files as the overlay says; ``place`` is named in errors."""
+    for action in ("change", "add", "delete"):
+        for file, changes in overlay.get(action, {}).items():
+            if not isinstance(files.get(file), dict):
+                raise ValueError(f"{place}: {action} names {file}, which is no JSON file of the template.")
+            for key in changes:
+                try:
+                    parent, name = _find(files[file], key)
+                    if action == "change":
+                        parent[name] = changes[key]
+                    elif action == "add":
+                        _add_behind(parent, name, changes[key])
+                    else:
+                        del parent[name]
+                except ValueError as error:
+                    raise ValueError(f"{place}: {action} {key} in {file}: {error}") from None
 
 
-def _parent(config: dict[str, Any], key: str) -> tuple[Any, Any]:
+def _find(config: Any, key: str) -> tuple[Any, Any]:
     """The dictionary or list that holds a key, and the key or number in it; a file's own keys may hold a "#", too."""
-    entry, rest = config, key.split("#")
+    rest = key.split("#")
     while True:
-        if isinstance(entry, list):
-            here, rest = int(rest[0]), rest[1:]
+        if isinstance(config, list):
+            name: Any = int(rest[0]) if rest[0].isdigit() else rest[0]
+            known, length = list(range(len(config))), 1
         else:
-            ends = [end for end in range(len(rest), 0, -1) if "#".join(rest[:end]) in entry]
-            end = ends[0] if ends else len(rest)
-            here, rest = "#".join(rest[:end]), rest[end:]
-        if not rest:
-            return entry, here
-        entry = entry[here]
+            known = list(config) if isinstance(config, dict) else []
+            length = next((end for end in range(len(rest), 0, -1) if "#".join(rest[:end]) in known), len(rest))
+            name = "#".join(rest[:length])
+        if name not in known:
+            near = get_close_matches(str(name), map(str, known), 1) or known
+            raise ValueError(f"there is no {name!r}; there is {', '.join(map(str, near)) or 'nothing in it'}.")
+        if length == len(rest):
+            return config, name
+        config, rest = config[name], rest[length:]
+
+
+def _add_behind(parent: Any, name: Any, new: Any) -> None:
+    """Put the entries of ``new`` behind the one called ``name``."""
+    if type(parent) is not type(new):
+        raise ValueError(f"expected a {type(parent).__name__} of what comes behind it, got {new!r}.")
+    if isinstance(parent, list):
+        parent[name + 1 : name + 1] = new
+        return
+    known = parent.keys() & new.keys()
+    if known:
+        raise ValueError(f"{', '.join(sorted(known))} is there already; change it.")
+    behind = {key: parent.pop(key) for key in list(parent)[list(parent).index(name) + 1 :]}
+    parent.update(new | behind)
 
 
 def main(arguments: list[str]) -> int:

@@ -20,7 +20,6 @@ import torch
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple_rep
 
-from ..networks.adapter_choice import AUTO_ADAPTER, read_adapter_choice
 from ..networks.weights import CheckpointFormatError, CheckpointMismatchError, SAM2Net, load_network_weights
 from ..utils.files import atomic_path
 
@@ -86,16 +85,14 @@ def pack_bundle(
         url: address that the zip file will have. It goes with the checksum into ``model_info.json`` in ``output_dir``,
             beside what that file holds already. Defaults to None: that file is left alone.
         settings: new defaults of keys at the top of the configs, such as ``{"variant": "small", "image_size": 256}``;
-            the metadata follows: image size, channels in and out, and names of classes. In place of adapter "auto" goes
-            the adapter that the training has written beside the weights. Defaults to none.
+            the metadata follows: image size, channels in and out, and names of classes. Defaults to none.
         overwrite: whether to replace another zip file or entry of the same version. Defaults to False.
 
     Returns:
         what was written.
 
     Raises:
-        FileNotFoundError: when the bundle's metadata, its inference config or the weights are missing, or for "auto"
-            the choice beside the weights.
+        FileNotFoundError: when the bundle's metadata, its inference config or the weights are missing.
         FileExistsError: when there is another zip file or entry of this version, and ``overwrite`` is False.
         ValueError: when name, metadata or settings are not fit for MONAI, or the weights for the network.
     """
@@ -104,7 +101,7 @@ def pack_bundle(
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / root.name
         _copy_bundle(root, staged)
-        _change_defaults(staged, settings or {}, weights)
+        _change_defaults(staged, settings or {})
         metadata = _read_metadata(staged)
         config = _read_config(staged)
         network = _build(config, "network_def")
@@ -163,7 +160,7 @@ def _files_to_pack(root: Path) -> Iterator[Path]:
             yield path
 
 
-def _change_defaults(staged: Path, settings: Mapping[str, Any], weights: Path) -> None:
+def _change_defaults(staged: Path, settings: Mapping[str, Any]) -> None:
     configs = {path: _read_json(path) for path in staged.glob("configs/*.json") if path.name != "metadata.json"}
     inference = configs.get(staged / "configs" / "inference.json")
     if inference is None:
@@ -176,7 +173,6 @@ def _change_defaults(staged: Path, settings: Mapping[str, Any], weights: Path) -
             raise ValueError(
                 f"the bundle has no setting {key!r}{question} Those that can be set: {', '.join(settable)}."
             )
-    settings = _replace_auto(settings, inference, weights)
     for key, value in settings.items():
         for config in configs.values():
             if key in config:
@@ -186,15 +182,6 @@ def _change_defaults(staged: Path, settings: Mapping[str, Any], weights: Path) -
             path.write_text(_to_json(config), encoding="utf-8")
     if "image_size" in settings:
         _change_image_size(staged, settings["image_size"])
-
-
-def _replace_auto(settings: Mapping[str, Any], config: Mapping[str, Any], weights: Path) -> Mapping[str, Any]:
-    """Put the adapter that the training has chosen in the place of ``auto``, so that the bundle needs no other file."""
-    asked = {**config, **settings}
-    if asked.get("adapter") != AUTO_ADAPTER:
-        return settings
-    choice = read_adapter_choice(AUTO_ADAPTER, weights, asked.get("adapter_config"), asked.get("macs_budget"))
-    return {**settings, "adapter": choice.adapter, "adapter_config": choice.config, "macs_budget": None}
 
 
 def _change_image_size(staged: Path, image_size: Any) -> None:
@@ -250,7 +237,7 @@ def _describe_network(metadata: dict[str, Any], network: SAM2Net, config: Config
         image["num_channels"] = channels
         image["channel_def"] = {str(index): f"slice {index - channels // 2:+d}" for index in range(channels)}
         image["channel_def"][str(channels // 2)] = "image"
-    names = _build(config, "class_names") if "class_names" in config else None
+    names = list(_build(config, "class_names")) if "class_names" in config else []
     old = pred.get("channel_def", {})
     if names and list(old.values()) != names:
         pred["num_channels"] = len(names)

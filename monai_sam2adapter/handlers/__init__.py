@@ -6,7 +6,6 @@ from __future__ import annotations
 from .buffer_synchronizer import BufferSynchronizer
 from .case_names import get_case_names, get_case_sources
 from .case_report import CaseReportSaver
-from .iteration_seed import IterationSeedHandler
 from .nonfinite_loss import NonFiniteLossHandler
 from .overlay_images import OverlayImageHandler
 from .progress_bar import EpochProgressBar
@@ -16,7 +15,6 @@ __all__ = [
     "BufferSynchronizer",
     "CaseReportSaver",
     "EpochProgressBar",
-    "IterationSeedHandler",
     "NonFiniteLossHandler",
     "OverlayImageHandler",
     "TrainingCheckpoint",

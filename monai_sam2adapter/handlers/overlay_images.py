@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from monai.data import decollate_batch
 from PIL import Image
 
+from ..data import LabelScheme
 from ..utils.files import atomic_path
 from ..visualize.output_picture import draw_output
 from ..visualize.overlay import PALETTE
@@ -38,7 +39,7 @@ class OverlayImageHandler:
         summary_writer: TensorBoard writer, tag ``overlay/<case>``, step is the epoch. Share one writer with the other
             handlers: TensorBoard follows only the newest of several event files in a folder. Defaults to None.
         output_dir: folder for ``<case>.png``, overwritten at each evaluation; made when missing. Defaults to None.
-        max_cases: how many cases to draw. Defaults to 4.
+        max_cases: how many cases to draw; None for all. Defaults to 4.
         image_key: key of the image in the engine's output, ``(C, X, Y[, Z])``. Defaults to "image".
         pred_key: key of the prediction: one channel of class numbers, or a channel for each class (one-hot or logits).
             Defaults to "pred".
@@ -46,28 +47,36 @@ class OverlayImageHandler:
         slice_axis: spatial axis that is cut into slices. Defaults to -1.
         class_colors: red, green and blue of the classes 1, 2, ... Defaults to
             :py:data:`monai_sam2adapter.handlers.PALETTE`.
+        label_scheme: names and colors of the classes in one, instead of ``class_names`` and ``class_colors``. Defaults
+            to None.
 
     Raises:
-        ValueError: when there is neither a writer nor a folder, or ``max_cases`` is not positive.
+        ValueError: when there is neither a writer nor a folder, neither names nor a scheme or both, or ``max_cases`` is
+            not positive.
     """
 
     def __init__(
         self,
-        class_names: Sequence[str],
+        class_names: Sequence[str] | None = None,
         summary_writer: SummaryWriter | None = None,
         output_dir: str | os.PathLike[str] | None = None,
-        max_cases: int = 4,
+        max_cases: int | None = 4,
         image_key: str = "image",
         pred_key: str = "pred",
         label_key: str = "label",
         slice_axis: int = -1,
         class_colors: Sequence[tuple[int, int, int]] = PALETTE,
+        label_scheme: LabelScheme | None = None,
     ) -> None:
         if summary_writer is None and output_dir is None:
             raise ValueError("OverlayImageHandler needs a summary_writer, an output_dir or both to send pictures to.")
-        if max_cases < 1:
+        if (class_names is None) == (label_scheme is None):
+            raise ValueError("OverlayImageHandler needs either class_names or a label_scheme, which has them.")
+        if max_cases is not None and max_cases < 1:
             raise ValueError(f"max_cases must be at least 1, got {max_cases}; leave the handler out to draw none.")
-        self.class_names = list(class_names)
+        if label_scheme is not None:
+            class_names, class_colors = label_scheme.names, label_scheme.colors
+        self.class_names = list(class_names or ())
         self.summary_writer = summary_writer
         self.output_dir = None if output_dir is None else Path(output_dir)
         self.max_cases = max_cases
@@ -96,7 +105,7 @@ class OverlayImageHandler:
         cases: Any = decollate_batch(output) if isinstance(output, Mapping) else output
         names = get_case_names(engine.state.batch, self.image_key, first_index=self._n_drawn)
         for name, case in zip(names, cases, strict=True):
-            if self._n_drawn < self.max_cases:
+            if self.max_cases is None or self._n_drawn < self.max_cases:
                 keys = self.image_key, self.pred_key, self.label_key
                 picture = draw_output(case, self.class_names, *keys, self.slice_axis, self.class_colors)
                 self._send(name, picture, engine.state.epoch)

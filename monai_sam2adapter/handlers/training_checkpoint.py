@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import os
@@ -21,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ..utils.files import atomic_path
+from ..utils.flags import require_flags
 
 __all__ = ["TrainingCheckpoint"]
 
@@ -28,20 +30,23 @@ logger = logging.getLogger(__name__)
 
 _LAST = "last.pt"
 _BEST = "model.pt"
-_FORMAT = 1
+_FORMAT = 2  # in format 1 the frozen parameters stand among the others
 
 
 class TrainingCheckpoint:
     """
     Save the state of a training run after every epoch and its best network, and resume from them.
 
-    - ``last.pt``, after every epoch: network, optimizer, learning rate schedule, gradient scaler, epoch, best metric
-      and its epoch. With ``resume`` all of it is restored, so that the run goes on as if it had not stopped. Random
-      number generators are not in it: take ``monai_sam2adapter.data.EpochSampler`` for order and augmentation, and
-      ``IterationSeedHandler`` for dropout, which depend on seed and epoch or iteration alone.
-    - ``model.pt``, whenever the evaluator's key metric improves: the flat state dictionary of the network on the CPU,
-      as MONAI's bundles keep it. A key metric of NaN is never better. When the interval of the validation leaves the
-      last epoch out, the evaluator runs once more at the end, so that every run ends with its best network.
+    - ``last.pt``, after every epoch: what was trained of the network and all of its buffers, optimizer, learning rate
+      schedule, gradient scaler, epoch, best metric and its epoch. Parameters that are frozen are not in it but their
+      SHA-256: when a run is resumed they have to be those that it was started with, which the network has loaded as at
+      the start, or has drawn from the same seed. A network that has loaded no base takes them from ``model.pt``. The
+      run then goes on as if it had not stopped. Random number generators are not in the file:
+      ``monai_sam2adapter.data.EpochSampler`` makes order and augmentation depend on seed and epoch alone. A network
+      with dropout, which none of ours has, would draw anew.
+    - ``model.pt``, whenever the evaluator's key metric improves: the flat state dictionary of the whole network on the
+      CPU, as MONAI's bundles keep it. A key metric of NaN is never better. When the interval of the validation leaves
+      the last epoch out, the evaluator runs once more at the end, so that every run ends with its best network.
 
     Both are written as a whole or not at all, load with ``weights_only=True``, and never hold NaN or infinite weights:
     the run stops with an error instead. ``monai.handlers.CheckpointSaver`` writes in place and forgets the best metric
@@ -51,26 +56,29 @@ class TrainingCheckpoint:
     that the new schedule has at this epoch, as if the run had followed it from the start, and a warning says so.
     ``ReduceLROnPlateau`` has no length and goes on from the learning rate that it had come to.
 
-    It refers to the trainer, so it cannot be one of the trainer's handlers in a bundle (a circular reference). Build it
-    beside them and call :py:meth:`attach` last, as in ``"run": ["$@checkpoint.attach()", "$@train#trainer.run()"]``: it
-    has to come after the handlers that step the schedule and run the validation. Only the first of several processes
-    writes, all of them load.
+    It is one of the trainer's handlers, anywhere among them: it looks at the folder when the run starts, and from then
+    on works after all handlers of the list, which step the schedule and run the validation. Only the first of several
+    processes writes and copies tensors for it, all of them load.
 
     Args:
         output_dir: folder of the two files; made when missing.
         network: network in training, also inside ``DistributedDataParallel``.
         optimizer: its optimizer.
         lr_scheduler: schedule of the learning rate.
-        trainer: trainer of the network.
         evaluator: evaluator that the trainer runs, with a key metric that is one number. Its ``metric_cmp_fn`` says
             what is better (by default larger).
         resume: whether to go on from ``last.pt`` (``--resume True``). Defaults to False.
         overwrite: whether a new run may replace an earlier one (``--overwrite True``), whose two files are then removed
-            before it starts. Defaults to False.
+            when it starts. Defaults to False.
 
     Raises:
-        ValueError: when ``resume`` or ``overwrite`` is not a bool.
+        ValueError: when ``resume`` or ``overwrite`` is not a bool, or the evaluator has no key metric. When the run
+            starts: when it would overwrite another one; when ``last.pt`` cannot be read, or belongs to another network,
+            base or optimizer, or to a run that is finished.
+        FileNotFoundError: when the run starts and there is nothing to resume.
     """
+
+    trainer: Trainer
 
     def __init__(
         self,
@@ -78,23 +86,24 @@ class TrainingCheckpoint:
         network: torch.nn.Module,
         optimizer: torch.optim.Optimizer,
         lr_scheduler: LRScheduler,
-        trainer: Trainer,
         evaluator: Evaluator,
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
-        _check_flags(resume, overwrite)
+        require_flags(resume=resume, overwrite=overwrite)
+        if evaluator.state.key_metric_name is None:
+            raise ValueError("the best network is chosen by a key metric: give the evaluator a key_val_metric.")
         self.output_dir = Path(output_dir)
         self.network: torch.nn.Module = network.module if isinstance(network, DistributedDataParallel) else network
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
-        self.trainer = trainer
         self.evaluator = evaluator
         self.resume = resume
         self.overwrite = overwrite
         self.best_metric: float | None = None
         self.best_metric_epoch = -1
-        self._scaler_state: dict[str, Any] = {}
+        self._frozen_sha256: str | None = None
+        self._is_started = False
         # iterations of the trainer after which last.pt was written and the evaluator ran
         self._saved_at = -1
         self._validated_at = -1
@@ -113,7 +122,7 @@ class TrainingCheckpoint:
             FileNotFoundError: when there is nothing to resume.
             ValueError: when a new run would overwrite another one, both are asked for, or either is not a bool.
         """
-        _check_flags(resume, overwrite)
+        require_flags(resume=resume, overwrite=overwrite)
         if resume and overwrite:
             raise ValueError("resume and overwrite exclude each other: go on with the earlier run, or replace it.")
         last = Path(output_dir) / _LAST
@@ -149,40 +158,50 @@ class TrainingCheckpoint:
         saved = _read(last)
         return {key: saved[key] for key in ("epoch", "max_epochs", "iteration", "best_metric", "best_metric_epoch")}
 
-    def attach(self) -> None:
+    def attach(self, engine: Trainer) -> None:
         """
-        Check the folder, restore or remove the earlier run as asked, and start to listen to trainer and evaluator.
+        Args:
+            engine: trainer of the network.
 
         Raises:
-            FileNotFoundError: when there is nothing to resume.
-            ValueError: when a new run would overwrite another one; when ``last.pt`` cannot be read, belongs to another
-                network or optimizer, or to a run that is finished; when the evaluator has no key metric.
+            ValueError: when the engine is no trainer.
         """
-        if self.evaluator.state.key_metric_name is None:
-            raise ValueError("the best network is chosen by a key metric: give the evaluator a key_val_metric.")
+        if not isinstance(engine, Trainer):
+            raise ValueError(f"TrainingCheckpoint belongs to the handlers of a trainer, got a {type(engine).__name__}.")
+        self.trainer = engine
+        engine.add_event_handler(Events.STARTED, self._start)
+
+    def _start(self, trainer: Trainer) -> None:
+        """Check the folder, restore or remove the earlier run as asked, and listen from now on, behind all others."""
+        if self._is_started:  # the same trainer runs once more
+            return
         self.check_output_dir(self.output_dir, self.resume, self.overwrite)
         if self.resume:
             self._restore()
-        if self.overwrite:
-            self._remove_earlier_run()
-        self.trainer.add_event_handler(Events.STARTED, self._restore_scaler)
-        self.trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_last)
-        self.trainer.add_event_handler(Events.COMPLETED, self._validate_last)
-        self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._save_best)
-
-    def _remove_earlier_run(self) -> None:
-        # else a run that dies early would leave the earlier model to be taken for its own
-        if idist.get_rank() == 0:
+        elif self.overwrite and idist.get_rank() == 0:
+            # else a run that dies early would leave the earlier model to be taken for its own
             for name in (_LAST, _BEST):
                 (self.output_dir / name).unlink(missing_ok=True)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_last)
+        trainer.add_event_handler(Events.COMPLETED, self._validate_last)
+        self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._save_best)
+        self._is_started = True
 
     def _save_last(self, trainer: Trainer) -> None:
+        self._saved_at = trainer.state.iteration
+        self._check_finite()
+        if idist.get_rank() != 0:
+            return
+        frozen = self._frozen()
+        if frozen and self._frozen_sha256 is None:
+            self._frozen_sha256 = _sha256(frozen)
         content = {
             "format": _FORMAT,
-            "network": self._network_state(),
-            "optimizer": _to_plain(self.optimizer.state_dict()),
-            "lr_scheduler": _to_plain(self.lr_scheduler.state_dict()),
-            "scaler": {} if trainer.scaler is None else _to_plain(trainer.scaler.state_dict()),
+            "network": {name: tensor for name, tensor in self.network.state_dict().items() if name not in frozen},
+            "frozen_sha256": self._frozen_sha256,
+            "optimizer": self.optimizer.state_dict(),
+            "lr_scheduler": self.lr_scheduler.state_dict(),
+            "scaler": {} if trainer.scaler is None else trainer.scaler.state_dict(),
             "epoch": trainer.state.epoch,
             "iteration": trainer.state.iteration,
             "max_epochs": trainer.state.max_epochs,
@@ -191,7 +210,6 @@ class TrainingCheckpoint:
             "best_metric_epoch": self.best_metric_epoch,
         }
         self._write(_LAST, content)
-        self._saved_at = trainer.state.iteration
 
     def _validate_last(self, trainer: Trainer) -> None:
         """Validate the network of the last epoch when the interval of the validation has left it out."""
@@ -210,7 +228,9 @@ class TrainingCheckpoint:
         if math.isnan(value):
             logger.warning("%s is NaN at epoch %d: no best network from it.", name, evaluator.state.epoch)
         elif self.best_metric is None or evaluator.metric_cmp_fn(value, self.best_metric):
-            self._write(_BEST, self._network_state())
+            self._check_finite()
+            if idist.get_rank() == 0:
+                self._write(_BEST, self.network.state_dict())
             self.best_metric, self.best_metric_epoch = value, evaluator.state.epoch
             logger.info("Best %s so far: %.4f at epoch %d, saved.", name, value, evaluator.state.epoch)
         self._publish_best()
@@ -221,22 +241,25 @@ class TrainingCheckpoint:
         self.evaluator.state.best_metric = -1 if self.best_metric is None else self.best_metric
         self.evaluator.state.best_metric_epoch = self.best_metric_epoch
 
-    def _network_state(self) -> dict[str, torch.Tensor]:
-        state: dict[str, torch.Tensor] = _to_plain(self.network.state_dict())
-        broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    def _frozen(self) -> dict[str, torch.Tensor]:
+        """The parameters that are not trained, by their names in the state dictionary."""
+        parameters = self.network.named_parameters(remove_duplicate=False)
+        return {name: parameter for name, parameter in parameters if not parameter.requires_grad}
+
+    def _check_finite(self) -> None:
+        """Stop in all processes when what was trained is broken."""
+        state, frozen = self.network.state_dict(), self._frozen()
+        broken = [name for name in state if name not in frozen and not state[name].isfinite().all()]
         if broken:
             raise RuntimeError(
                 f"training stopped at epoch {self.trainer.state.epoch}: {len(broken)} tensors of the network hold NaN "
                 f"or infinite values ({', '.join(broken[:3])}, ...); earlier checkpoints in {self.output_dir} are "
                 "kept. Resume with a smaller learning rate or full precision (--amp False)."
             )
-        return state
 
     def _write(self, filename: str, content: Mapping[str, Any]) -> None:
-        if idist.get_rank() != 0:
-            return
         with atomic_path(self.output_dir / filename) as temporary:
-            torch.save(content, temporary)
+            torch.save(_to_plain(content), temporary)
 
     def _restore(self) -> None:
         path = self.output_dir / _LAST
@@ -249,10 +272,13 @@ class TrainingCheckpoint:
             )
         self._check_network(saved["network"], path)
         self._check_optimizer(saved["optimizer"], path)
+        base = self._find_base(saved.get("frozen_sha256"), path)
 
-        self.network.load_state_dict(saved["network"])
+        self.network.load_state_dict({**base, **saved["network"]}, strict=False)  # what is missing is frozen and there
         self._restore_optimizer(saved)
-        self._scaler_state = saved["scaler"]
+        scaler = self.trainer.scaler
+        if scaler is not None and scaler.is_enabled() and saved["scaler"]:
+            scaler.load_state_dict(saved["scaler"])
 
         state = self.trainer.state
         state.epoch = saved["epoch"]
@@ -267,9 +293,9 @@ class TrainingCheckpoint:
         logger.info("Resumed %s after epoch %d of %d, learning rate %s.", path, state.epoch, max_epochs, now)
 
     def _check_network(self, saved: Mapping[str, torch.Tensor], path: Path) -> None:
-        own = self.network.state_dict()
+        own, frozen = self.network.state_dict(), self._frozen()
         problems = {
-            "missing in the file": [name for name in own if name not in saved],
+            "missing in the file": [name for name in own if name not in saved and name not in frozen],
             "unknown to the network": [name for name in saved if name not in own],
             "of other shape": [name for name in own if name in saved and own[name].shape != saved[name].shape],
         }
@@ -279,6 +305,28 @@ class TrainingCheckpoint:
                 f"{path} was saved from another network: {'; '.join(found)}. Resume with the options that the run was "
                 "started with (variant, adapter, channels, ...)."
             )
+
+    def _find_base(self, sha256: str | None, path: Path) -> dict[str, torch.Tensor]:
+        """The frozen weights to load besides the file: none when the network has them, else those of model.pt."""
+        frozen, best = self._frozen(), self.output_dir / _BEST
+        # without a checksum everything was trained, or the file is of format 1, which holds the whole network
+        if sha256 is None or _sha256(frozen) == sha256:
+            return {}
+        loaded = getattr(self.network, "base_checkpoint", None)
+        if loaded is not None:
+            raise ValueError(
+                f"{path} was trained on other frozen weights than {loaded}. Resume with the sam2_checkpoint that the "
+                f"run was started with (and the dinov2_checkpoint), or leave it out to take them from {best}."
+            )
+        found = torch.load(best, map_location="cpu", weights_only=True, mmap=True) if best.is_file() else {}
+        base = {name: found[name] for name in frozen if name in found}
+        if _sha256(base) != sha256:
+            raise ValueError(
+                f"{path} holds only what was trained, and its frozen weights are neither in the network nor in {best}. "
+                "Resume with the options that the run was started with (sam2_checkpoint, seed, ...)."
+            )
+        logger.info("Took the frozen weights of the run from %s.", best)
+        return base
 
     def _check_optimizer(self, saved: Mapping[str, Any], path: Path) -> None:
         own = self.optimizer.state_dict()["param_groups"]
@@ -317,18 +365,6 @@ class TrainingCheckpoint:
             for _ in range(saved["lr_scheduler"]["last_epoch"]):
                 self.lr_scheduler.step()
 
-    def _restore_scaler(self, trainer: Trainer) -> None:
-        # the trainer makes its gradient scaler at the start of a run, so this cannot be done earlier
-        if trainer.scaler is not None and trainer.scaler.is_enabled() and self._scaler_state:
-            trainer.scaler.load_state_dict(self._scaler_state)
-
-
-def _check_flags(resume: Any, overwrite: Any) -> None:
-    # text would count as true, 'false' too
-    for name, value in (("resume", resume), ("overwrite", overwrite)):
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} must be True or False, got {value!r}; on the command line write --{name} True.")
-
 
 def _listed(rates: list[Any]) -> str:
     return ", ".join(map(str, dict.fromkeys(rates)))  # each value once
@@ -339,9 +375,18 @@ def _read(path: Path) -> dict[str, Any]:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
         raise ValueError(f"{path} is no checkpoint, or a damaged one, and cannot be read: {error}") from error
-    if not isinstance(saved, dict) or saved.get("format") != _FORMAT:
+    if not isinstance(saved, dict) or saved.get("format") not in (1, _FORMAT):
         raise ValueError(f"{path} is not a checkpoint of a training run; give the output_dir of the run to resume.")
     return saved
+
+
+def _sha256(tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _to_plain(value: Any) -> Any:

@@ -1,29 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Yes or no from the command line."""
+"""Yes or no on the command line."""
 
 from __future__ import annotations
 
-__all__ = ["as_flag"]
+from typing import Any
 
-_WORDS = {"true": True, "false": False}
+__all__ = ["require_flags"]
 
 
-def as_flag(value: object, name: str) -> bool:
+def require_flags(**flags: Any) -> None:
     """
-    Read a yes or no strictly. MONAI's command line hands ``--resume false`` over as a string, which Python takes for
-    true.
+    Refuse options that must be True or False and are anything else; a step of every bundle's ``initialize``.
+
+    MONAI's command line passes ``--amp false`` on as the text "false", which Python takes for true.
 
     Args:
-        value: True, False, or one of the words true and false in any case.
-        name: what the flag is called, for the message.
-
-    Returns:
-        the flag.
+        flags: the values by the names of the options.
 
     Raises:
-        ValueError: when the value is anything else.
+        ValueError: when one is no bool.
     """
-    flag = _WORDS.get(value.lower()) if isinstance(value, str) else value
-    if not isinstance(flag, bool):
-        raise ValueError(f"{name} must be True or False, got {value!r}.")
-    return flag
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, got {value!r}; write --{name} True or --{name} False.")

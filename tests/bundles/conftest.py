@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bundles and small data sets for them."""
+"""The bundles, small data sets for them, and a network of each that has seen a few steps."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bundle_runs import BUNDLES, network_inputs, read, run, train
 
 from monai_sam2adapter import data
 
-ROOT = Path(__file__).parents[2] / "bundles"
 # by the first word of a bundle's name: a function that writes a small data set of its kind into a folder
 PHANTOMS: dict[str, Callable[[Path], object]] = {
     "acdc": partial(data.write_acdc_phantom, num_train=1, num_val=1, num_test=1, progress=False),
@@ -30,7 +30,7 @@ SMALLEST: dict[str, dict[str, Any]] = {
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes ``bundle`` runs once for each folder in bundles/."""
     if "bundle" in metafunc.fixturenames:
-        folders = sorted(path for path in ROOT.iterdir() if (path / "configs").is_dir())
+        folders = sorted(path.parent for path in BUNDLES.glob("*/configs") if path.parent.name != "_templates")
         metafunc.parametrize("bundle", folders, ids=[path.name for path in folders], scope="session")
 
 
@@ -52,3 +52,33 @@ def dataset_dir(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp(name)
     PHANTOMS[name](folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def options(bundle: Path, dataset_dir: Path, smallest: dict[str, Any]) -> dict[str, Any]:
+    """Options of training and evaluation; the crop must fit into the image where the bundle crops."""
+    crop = {"crop_size": 32} if "crop_size" in read(bundle, "train") else {}
+    return {"dataset_dir": str(dataset_dir), "num_workers": 0, "cache_rate": 1.0, **smallest, **crop}
+
+
+@pytest.fixture(scope="session")
+def training(bundle: Path, options: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[type]]:
+    """The folder of a training of two steps and one validation, and the types of what its network was called with."""
+    models = tmp_path_factory.mktemp("models")
+    with network_inputs() as types:
+        train(bundle, output_dir=models, **{**options, "train#trainer#epoch_length": 2})
+    return models, types
+
+
+@pytest.fixture(scope="session")
+def trained(training: tuple[Path, set[type]]) -> Path:
+    """The ``model.pt`` of this training."""
+    return training[0] / "model.pt"
+
+
+@pytest.fixture(scope="session")
+def evaluated(bundle: Path, options: dict[str, Any], trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the evaluation of this network writes."""
+    results = tmp_path_factory.mktemp("eval")
+    run(bundle, "evaluating", "train", "evaluate", checkpoint_file=trained, output_dir=results, **options)
+    return results

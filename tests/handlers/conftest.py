@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from monai.inferers import SimpleInferer
 from monai.metrics import CumulativeIterationMetric
 from monai.transforms import AsDiscreted, Compose
 
+from monai_sam2adapter.handlers import TrainingCheckpoint
 from monai_sam2adapter.metrics import CaseDiceMetric, CaseHausdorffDistanceMetric, CaseIoUMetric, PooledIoUMetric
 
 N_CLASSES = 3
@@ -130,6 +132,19 @@ def make_run(
     return SimpleNamespace(
         network=network, optimizer=optimizer, lr_scheduler=lr_scheduler, trainer=trainer, evaluator=evaluator
     )
+
+
+def attach_checkpoint(run: SimpleNamespace, folder: Path, **flags: bool) -> TrainingCheckpoint:
+    """Give the trainer of a run its checkpoints."""
+    parts = {name: getattr(run, name) for name in ("network", "optimizer", "lr_scheduler", "evaluator")}
+    checkpoint = TrainingCheckpoint(folder, **parts, **flags)
+    checkpoint.attach(run.trainer)
+    return checkpoint
+
+
+@pytest.fixture
+def checkpoint_of() -> Callable[..., TrainingCheckpoint]:
+    return attach_checkpoint
 
 
 @pytest.fixture

@@ -54,6 +54,16 @@ def config() -> dict[str, Any]:
                 {"_target_": "monai.handlers.LrScheduleHandler", "lr_scheduler": "@lr_scheduler"},
                 {"_target_": f"{OURS}.handlers.NonFiniteLossHandler"},
                 {"_target_": f"{OURS}.handlers.EpochProgressBar"},
+                {
+                    "_target_": f"{OURS}.handlers.TrainingCheckpoint",
+                    "output_dir": "@output_dir",
+                    "network": "@network",
+                    "optimizer": "@optimizer",
+                    "lr_scheduler": "@lr_scheduler",
+                    "evaluator": "@validate#evaluator",
+                    "resume": "@resume",
+                    "overwrite": "@overwrite",
+                },
             ],
             "trainer": {
                 "_target_": "monai.engines.SupervisedTrainer",
@@ -102,18 +112,7 @@ def config() -> dict[str, Any]:
                 ],
             }
         },
-        "checkpoint": {
-            "_target_": f"{OURS}.handlers.TrainingCheckpoint",
-            "output_dir": "@output_dir",
-            "network": "@network",
-            "optimizer": "@optimizer",
-            "lr_scheduler": "@lr_scheduler",
-            "trainer": "@train#trainer",
-            "evaluator": "@validate#evaluator",
-            "resume": "@resume",
-            "overwrite": "@overwrite",
-        },
-        "run": ["$@checkpoint.attach()", "$@train#trainer.run()"],
+        "run": ["$@train#trainer.run()"],
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.handlers import StatsHandler
 
-from monai_sam2adapter.handlers import NonFiniteLossHandler, TrainingCheckpoint
+from monai_sam2adapter.handlers import NonFiniteLossHandler
 
 
 class LossThatBreaks(torch.nn.Module):
@@ -28,9 +28,9 @@ class LossThatBreaks(torch.nn.Module):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("others", [[], [StatsHandler()]], ids=["alone", "with_stats_handler"])
-def test_run_stops_before_the_weights_change(run_factory, tmp_path, value, others) -> None:
+def test_run_stops_before_the_weights_change(run_factory, checkpoint_of, tmp_path, value, others) -> None:
     run = run_factory(epochs=5, loss_function=LossThatBreaks(3, value), handlers=[*others, NonFiniteLossHandler()])
-    TrainingCheckpoint(tmp_path, **vars(run)).attach()
+    checkpoint_of(run, tmp_path)
     with pytest.raises(RuntimeError, match=rf"loss is {value} at epoch 2, iteration 4, learning rate 0.0452.*--amp F"):
         run.trainer.run()
     assert all(tensor.isfinite().all() for tensor in run.network.state_dict().values())

@@ -63,7 +63,7 @@ class AdaptedSAM2(nn.Module):
         for name, count in (("in_channels", in_channels), ("out_channels", out_channels)):
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}.")
-        if adapter in ("none", "full") and adapter_config is not None:
+        if adapter in ("none", "full") and adapter_config:
             raise ValueError(f"adapter {adapter!r} has no settings; leave adapter_config out.")
         self.variant = variant
         self.in_channels, self.out_channels = in_channels, out_channels

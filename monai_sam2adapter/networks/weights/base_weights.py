@@ -31,7 +31,8 @@ def prepare_base_weights(
         net: network to train, changed in place.
         checkpoint: path or catalog name of SAM 2's weights; "random" to keep all the weights that the network drew;
             None when the network trains all weights from scratch, or has loaded SAM 2's already.
-        resume: whether the run goes on from a checkpoint of its own, which holds all weights. Defaults to False.
+        resume: whether the run goes on from a checkpoint of its own, which holds what was trained: weights that are
+            named are loaded as at the start, and none have to be named. Defaults to False.
         dino_checkpoint: for a network with DINOv2, the path of its weights, or "timm" to download them. Defaults to
             None, with the same meaning as above.
 
@@ -42,18 +43,17 @@ def prepare_base_weights(
             file.
         CheckpointError: when a file does not fit, see :func:`load_sam2_checkpoint`.
     """
-    if resume:
-        return
     load_dinov2 = getattr(net, "load_dinov2", None)
     if dino_checkpoint is not None and load_dinov2 is None:
         raise ValueError(f"{type(net).__name__} has no DINOv2 to load {dino_checkpoint} into; leave it out.")
     frozen = ", ".join(net.config["freeze"])
-    check_base_weights(net, checkpoint, dino_checkpoint)
+    if not resume:
+        check_base_weights(net, checkpoint, dino_checkpoint)
     if load_dinov2 is not None and dino_checkpoint is not None:
         load_dinov2(dino_checkpoint)
     if checkpoint not in (None, RANDOM):
         load_sam2_checkpoint(net, checkpoint)
-    elif net.base_checkpoint is None:
+    elif net.base_checkpoint is None and not resume:
         logger.warning("Training starts from random weights%s.", f", with {frozen} frozen" if frozen else "")
 
 
