@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ...utils.files import read_json, write_json
 from ..geometry import voxel_spacing
 from .labels import count_labels, find_classes, read_picture, read_volume, to_classes
-from .layouts import LabeledCases, find_labeled_cases
+from .layouts import LAYOUTS, LabeledCases, find_labeled_cases
 from .own_data import picture_datalist, volume_datalist
 
 __all__ = ["describe_pictures", "describe_volumes", "keep_description", "read_description"]
@@ -36,7 +36,7 @@ _FIXED = ("class_names", "normalization", "slice_axis", "black_and_white")
 
 
 def describe_volumes(
-    dataset_dir: str | os.PathLike[str],
+    dataset_dir: str | os.PathLike[str] | None,
     fold: int = 0,
     split_file: str | os.PathLike[str] | None = None,
     modality: str | Sequence[str] | None = None,
@@ -58,19 +58,19 @@ def describe_volumes(
     voxels, evenly taken.
 
     Args:
-        dataset_dir: as in ``volume_datalist``.
+        dataset_dir: as in ``volume_datalist``; None for the default.
         fold: as in ``volume_datalist``. Defaults to 0.
         split_file: as in ``volume_datalist``. Defaults to None.
         modality: what the channels are, such as "CT", or a list with one for each. Defaults to None: as the data say,
             and nothing that is CT where they do not.
         output_dir: where an earlier run has kept its description, whose figures are taken when the training cases are
             the same files. Defaults to None.
-        default: what to return when there is no ``dataset_dir``, so that a network can be built without data. Defaults
-            to None: that is an error.
+        default: what to return without a ``dataset_dir``, so that a network can be built without data. Defaults to
+            None: that is an error.
         progress: whether to show progress bars. Defaults to True.
 
     Returns:
-        ``class_names``; ``channel_names``; ``normalization``, for each channel ``lower``, ``upper``, ``mean`` and
+        ``class_names``; ``channel_names`` and ``num_channels``; ``normalization``, for each channel ``lower``, ``upper``, ``mean`` and
         ``std`` as :py:class:`monai_sam2adapter.transforms.NormalizeChannelsd` takes them; ``slice_axis``; and
         ``fingerprint``, with the number of training ``cases``, ``class_voxels`` by name and the median ``spacing``
         (mm) and ``size`` (voxels).
@@ -80,8 +80,8 @@ def describe_volumes(
         ValueError: as in ``volume_datalist``, when a file cannot be read, labels do not fit, or no training case of CT
             has foreground.
     """
-    if default is not None and not Path(dataset_dir).expanduser().exists():
-        return dict(default)
+    if dataset_dir is None:
+        return _default_of(default)
     cases = volume_datalist(dataset_dir, "train", fold, split_file)
     found = find_labeled_cases(dataset_dir, "volume")
     number = len(read_volume(cases[0]["image"], len(found.channel_names) if found.channel_names else None)[0])
@@ -99,6 +99,7 @@ def describe_volumes(
         {
             "class_names": list(fingerprint["class_voxels"]),
             "channel_names": channel_names,
+            "num_channels": len(channel_names),
             "normalization": fingerprint["foreground"],
             "slice_axis": int(np.argmax(spacing)) - 3 if max(spacing) > 1.05 * spacing[-1] else -1,
             "fingerprint": fingerprint,
@@ -107,7 +108,7 @@ def describe_volumes(
 
 
 def describe_pictures(
-    dataset_dir: str | os.PathLike[str],
+    dataset_dir: str | os.PathLike[str] | None,
     fold: int = 0,
     split_file: str | os.PathLike[str] | None = None,
     modality: str | None = None,
@@ -123,7 +124,7 @@ def describe_pictures(
     itself, whatever its depth.
 
     Args:
-        dataset_dir: as in ``picture_datalist``.
+        dataset_dir: as in ``picture_datalist``; None for the default.
         fold: as in ``picture_datalist``. Defaults to 0.
         split_file: as in ``picture_datalist``. Defaults to None.
         modality: "RGB" or "gray". Defaults to None: by the pictures.
@@ -139,8 +140,8 @@ def describe_pictures(
         FileNotFoundError: as in ``picture_datalist``.
         ValueError: as in ``picture_datalist``, when a file cannot be read, or masks do not fit.
     """
-    if default is not None and not Path(dataset_dir).expanduser().exists():
-        return dict(default)
+    if dataset_dir is None:
+        return _default_of(default)
     if modality is not None:
         look_up_option(modality, ("RGB", "gray"))
     cases = picture_datalist(dataset_dir, "train", fold, split_file)
@@ -154,6 +155,7 @@ def describe_pictures(
         {
             "class_names": list(fingerprint["class_voxels"]),
             "channel_names": ["red", "green", "blue"] if is_rgb else ["gray"],
+            "num_channels": 3 if is_rgb else 1,
             "normalization": _IMAGENET if is_rgb else [{}],
             "black_and_white": fingerprint["black_and_white"],
             "fingerprint": fingerprint,
@@ -174,8 +176,10 @@ def keep_description(
         used: what the training uses in place of an entry of the description, such as ``class_names``.
 
     Raises:
-        ValueError: when the run to resume had other classes, normalization or slices.
+        ValueError: when nothing was described, or the run to resume had other classes, normalization or slices.
     """
+    if "fingerprint" not in description:
+        raise ValueError("no data were described, only the default is there; give a dataset_dir")
     path = Path(output_dir) / _FILE
     content = {**description, **used}
     kept = (read_json(path) if resume else None) or content
@@ -219,6 +223,12 @@ def read_description(
     if not isinstance(content, dict) or "class_names" not in content or "normalization" not in content:
         raise ValueError(f"{path} holds no class_names and normalization; copy the one of the training")
     return content
+
+
+def _default_of(default: Mapping[str, Any] | None) -> dict[str, Any]:
+    if default is None:
+        raise ValueError(f"there is no dataset_dir; expected {LAYOUTS}")
+    return dict(default)
 
 
 def _measure_volumes(

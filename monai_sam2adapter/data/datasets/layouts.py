@@ -14,7 +14,7 @@ from typing import Any
 from ...utils.files import read_json
 from ..find_images import image_kind
 
-__all__ = ["LabeledCases", "find_labeled_cases"]
+__all__ = ["LAYOUTS", "LabeledCases", "find_labeled_cases"]
 
 LAYOUTS = (
     "a datalist in JSON (MONAI: lists 'training', 'validation', 'testing'), a folder of nnU-Net or of the Medical "
@@ -55,7 +55,7 @@ class LabeledCases:
         return [case for part in self.cases.values() for case in part]
 
 
-def find_labeled_cases(dataset_dir: str | os.PathLike[str], kind: str) -> LabeledCases:
+def find_labeled_cases(dataset_dir: str | os.PathLike[str] | None, kind: str) -> LabeledCases:
     """
     Find every image with labels, whichever of the layouts it is:
 
@@ -83,6 +83,8 @@ def find_labeled_cases(dataset_dir: str | os.PathLike[str], kind: str) -> Labele
         ValueError: when it is of another layout, or the JSON is malformed: labels that are no numbers from 0 up,
             regions or a label to ignore (of nnU-Net), lists of something else.
     """
+    if dataset_dir is None:  # the default of the bundles
+        raise ValueError(f"there is no dataset_dir; expected {LAYOUTS}")
     root = Path(dataset_dir).expanduser()
     if root.suffix.lower() == ".json":
         found = _read_json(root)

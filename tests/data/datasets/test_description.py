@@ -21,7 +21,7 @@ from monai_sam2adapter.data import (
 )
 
 
-def describe(root: Path, **options: Any) -> dict[str, Any]:
+def describe(root: Path | None, **options: Any) -> dict[str, Any]:
     return describe_volumes(root, progress=False, **options)
 
 
@@ -131,7 +131,13 @@ class TestKeptWithTheWeights:
 
     def test_default_only_where_there_is_nothing(self, tmp_path: Path) -> None:
         default = {"class_names": ["background", "foreground"], "normalization": [{}]}
-        assert describe(tmp_path / "absent", default=default) == default
+        assert describe(None, default=default) == default
+        with pytest.raises(FileNotFoundError, match="no folder or file"):
+            describe(tmp_path / "absent", default=default)
+        with pytest.raises(ValueError, match="there is no dataset_dir; expected a datalist"):
+            describe(None)
+        with pytest.raises(ValueError, match="no data were described"):
+            keep_description(default, tmp_path)
         assert read_description(tmp_path / "model.pt", default) == default
         (tmp_path / "model.pt").touch()
         with pytest.raises(FileNotFoundError, match=r"no .*dataset.json, which says how images are normalized"):
