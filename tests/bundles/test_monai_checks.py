@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MONAI's own checks and tools on every bundle: metadata, properties, export, TensorRT, download and load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import monai.bundle
+import monai.networks
+import pytest
+import torch
+from bundle_runs import SMALL, config_of, load, parse, read
+from monai.bundle import ConfigWorkflow
+
+from monai_sam2adapter.bundle import pack_bundle
+from monai_sam2adapter.networks.nets import AdaptedSAM2
+
+SCHEMA = Path(__file__).parent / "meta_schema.json"
+
+
+def test_metadata_follows_the_schema(bundle: Path) -> None:
+    monai.bundle.verify_metadata(meta_file=config_of(bundle, "metadata")[0], filepath=SCHEMA)
+    metadata = read(bundle, "metadata")
+    assert metadata["version"] in metadata["changelog"]
+
+
+@pytest.mark.parametrize(
+    ("names", "workflow_type"),
+    [(["train"], "train"), (["train", "evaluate"], "train"), (["inference"], "infer")],
+    ids=["training", "evaluation", "inference"],
+)
+def test_properties(
+    names: list[str], workflow_type: str, bundle: Path, smallest: dict[str, Any], dataset_dir: Path, tmp_path: Path
+) -> None:
+    """MONAI builds everything, which must leave the folder of the results as it is."""
+    (tmp_path / "model.pt").write_text("of an earlier run")
+    workflow = ConfigWorkflow(
+        config_file=config_of(bundle, *names),
+        meta_file=config_of(bundle, "metadata")[0],
+        workflow_type=workflow_type,
+        bundle_root=str(bundle),
+        dataset_dir=str(dataset_dir),
+        output_dir=str(tmp_path),
+        **{**SMALL, **smallest},
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+    assert (tmp_path / "model.pt").read_text() == "of an earlier run"
+
+
+def test_network_takes_and_gives_what_the_metadata_says(bundle: Path, smallest: dict[str, Any]) -> None:
+    formats, size = read(bundle, "metadata")["network_data_format"], read(bundle, "inference")["image_size"]
+    tensors = {"inputs#image": formats["inputs"]["image"], "outputs#pred": formats["outputs"]["pred"]}
+    assert [tensor["spatial_shape"] for tensor in tensors.values()] == [[size, size]] * 2
+    small = {f"_meta_#network_data_format#{name}#spatial_shape": [64, 64] for name in tensors}
+    files = {"meta_file": config_of(bundle, "metadata")[0], "config_file": config_of(bundle, "inference")[0]}
+    monai.bundle.verify_net_in_out(
+        "network_def", **files, bundle_root=str(bundle), device="cpu", adapter="none", **smallest, **small
+    )
+
+
+def test_exports_to_torchscript(bundle: Path, smallest: dict[str, Any], trained: Path, tmp_path: Path) -> None:
+    network = parse(bundle, "inference", **smallest).get_parsed_content("network_def").eval()
+    network.load_state_dict(load(trained))
+    channels = network.config["in_channels"]
+    monai.bundle.ckpt_export(
+        "network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(trained),
+        meta_file=config_of(bundle, "metadata")[0],
+        config_file=config_of(bundle, "inference")[0],
+        use_trace=True,
+        input_shape=[1, channels, 32, 32],
+        converter_kwargs={"check_trace": False},  # done below, at another size
+        adapter=SMALL["adapter"],
+        **smallest,
+    )
+    image = torch.randn(2, channels, 40, 70)
+    exported = torch.jit.load(tmp_path / "model.ts")
+    with torch.no_grad():
+        torch.testing.assert_close(exported(image), network(image), rtol=1e-4, atol=1e-4)
+
+
+def test_tensorrt_gets_the_network_and_its_sizes(
+    bundle: Path, smallest: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here there is none, and MONAI gives the network back as it is."""
+    options = {**smallest, "checkpoint_file": "some/model.pt"}
+    config = parse(bundle, "inference", "inference_trt", **options)
+    assert config.get_parsed_content("network") is config.get_parsed_content("network_def")
+    given: list[Any] = []
+    monkeypatch.setattr(monai.networks, "trt_compile", lambda *args, **kwargs: given.append((args, kwargs)) or args[0])
+    config = parse(bundle, "inference", "inference_trt", **options)
+    network = config.get_parsed_content("network")
+    args = {"precision": "tf32", "dynamic_batchsize": [1, 4, 4], "fallback": True}
+    assert given == [((network, "some/model.pt"), {"args": args})]
+    assert isinstance(network, AdaptedSAM2)
+    assert config.get_parsed_content("amp") is False
+
+
+def test_load_gives_the_trained_network(bundle: Path, smallest: dict[str, Any], trained: Path, tmp_path: Path) -> None:
+    packed = pack_bundle(bundle, trained, tmp_path, settings={"adapter": SMALL["adapter"], **smallest})
+    monai.bundle.download(name=bundle.name, url=packed.path.as_uri(), bundle_dir=tmp_path, progress=False)
+    network = monai.bundle.load(bundle.name, bundle_dir=tmp_path, device="cpu")
+    saved = load(trained)
+    assert network.state_dict().keys() == saved.keys()
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("key", ["version", "required_packages_version", "network_data_format"])
+def test_the_schema_refuses_metadata_that_lacks_what_monai_requires(key: str, tmp_path: Path) -> None:
+    metadata = dict.fromkeys(json.loads(SCHEMA.read_text(encoding="utf-8"))["required"], "text")
+    metadata |= {"required_packages_version": {}, "network_data_format": {"inputs": {}, "outputs": {}}}
+    path = tmp_path / "metadata.json"
+    path.write_text(json.dumps(metadata), encoding="utf-8")
+    monai.bundle.verify_metadata(meta_file=str(path), filepath=SCHEMA)
+    del metadata[key]
+    path.write_text(json.dumps({**metadata, "schema": "text"}), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"'{key}' is a required property"):
+        monai.bundle.verify_metadata(meta_file=str(path), filepath=SCHEMA)
