@@ -70,10 +70,10 @@ def describe_volumes(
         progress: whether to show progress bars. Defaults to True.
 
     Returns:
-        ``class_names``; ``channel_names`` and ``num_channels``; ``normalization``, for each channel ``lower``, ``upper``, ``mean`` and
-        ``std`` as :py:class:`monai_sam2adapter.transforms.NormalizeChannelsd` takes them; ``slice_axis``; and
-        ``fingerprint``, with the number of training ``cases``, ``class_voxels`` by name and the median ``spacing``
-        (mm) and ``size`` (voxels).
+        ``class_names``; ``channel_names`` and ``num_channels``; ``normalization``, for each channel ``lower``,
+        ``upper``, ``mean`` and ``std`` as :py:class:`monai_sam2adapter.transforms.NormalizeChannelsd` takes them;
+        ``slice_axis``; and ``fingerprint``, with the number of training ``cases``, ``class_voxels`` by name and the
+        median ``spacing`` (mm) and ``size`` (voxels).
 
     Raises:
         FileNotFoundError: as in ``volume_datalist``.
