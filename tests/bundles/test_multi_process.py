@@ -3,22 +3,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import monai.bundle
 import pytest
-import torch
+from bundle_runs import ACDC, config_of, load, run
 from monai.bundle import ConfigWorkflow
 
 from monai_sam2adapter.data import write_acdc_phantom
 
-BUNDLE = Path(__file__).parents[2] / "bundles" / "acdc_cardiac_segmentation"
 # lw has BatchNorm, whose statistics each process computes for itself
-OPTIONS = {"adapter": "lw", "image_size": 32, "batch_size": 4, "num_workers": 0, "bundle_root": str(BUNDLE)}
+OPTIONS = {"adapter": "lw", "image_size": 32, "batch_size": 4, "num_workers": 0, "bundle_root": str(ACDC)}
 # A high learning rate changes the statistics much, and a metric of the logits sees every change of the network.
 LOGITS_METRIC = {
     "validate#key_metric#dice#metric_fn": {"_target_": "monai.metrics.MSEMetric"},
@@ -38,10 +35,6 @@ def dataset_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def configs(*names: str) -> list[str]:
-    return [str(BUNDLE / "configs" / f"{name}.json") for name in names]
-
-
 def torchrun(run_id: str, config_file: list[str], **options: object) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command += ["-m", "monai.bundle", "run", run_id, "--config_file", str(config_file)]
@@ -54,7 +47,7 @@ def torchrun(run_id: str, config_file: list[str], **options: object) -> subproce
 
 def train(dataset_dir: Path, output_dir: Path, **options: object) -> subprocess.CompletedProcess:
     options = {**OPTIONS, **TRAINING, "dataset_dir": dataset_dir, "output_dir": output_dir, **options}
-    return torchrun("training", configs("train", "multi_gpu_train"), **options)
+    return torchrun("training", config_of(ACDC, "train", "multi_gpu_train"), **options)
 
 
 @pytest.fixture(scope="module")
@@ -67,13 +60,14 @@ def trained(dataset_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_training_validates_as_one_process_does(dataset_dir: Path, trained: Path, tmp_path: Path) -> None:
     options = {**OPTIONS, **TRAINING, "dataset_dir": str(dataset_dir), "output_dir": str(tmp_path), "device": "cpu"}
-    workflow = ConfigWorkflow(str(BUNDLE / "configs" / "train.json"), workflow_type="train", **options)
+    workflow = ConfigWorkflow(config_of(ACDC, "train"), workflow_type="train", **options)
     workflow.initialize()
-    workflow.network_def.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
+    workflow.network_def.load_state_dict(load(trained / "model.pt"))
     evaluator = workflow.evaluator
     evaluator.run()
-    state = torch.load(trained / "last.pt", weights_only=True)
+    state = load(trained / "last.pt")
     assert state["epoch"] == 1
+    assert state["network"].keys() < load(trained / "model.pt").keys()
     assert state["best_metric"] == pytest.approx(evaluator.state.metrics["dice"], rel=1e-5)
 
 
@@ -84,15 +78,14 @@ def test_only_the_first_process_writes(trained: Path) -> None:
 
 def test_evaluation_counts_each_case_once(dataset_dir: Path, trained: Path, tmp_path: Path) -> None:
     options = {**OPTIONS, "dataset_dir": dataset_dir, "split": "val", "checkpoint_file": trained / "model.pt"}
-    options = {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}
-    one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    monai.bundle.run("evaluating", config_file=configs("train", "evaluate"), **options, output_dir=one, device="cpu")
-    done = torchrun("evaluating", configs("train", "evaluate", "multi_gpu_evaluate"), **options, output_dir=two)
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(ACDC, "evaluating", "train", "evaluate", **options, output_dir=one)
+    done = torchrun("evaluating", config_of(ACDC, "train", "evaluate", "multi_gpu_evaluate"), **options, output_dir=two)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("cases.csv", "summary.csv"):
-        expected = (tmp_path / "one" / name).read_text(encoding="utf-8")
-        assert (tmp_path / "two" / name).read_text(encoding="utf-8") == expected
-    cases = (tmp_path / "two" / "cases.csv").read_text(encoding="utf-8").splitlines()
+        expected = (one / name).read_text(encoding="utf-8")
+        assert (two / name).read_text(encoding="utf-8") == expected
+    cases = (two / "cases.csv").read_text(encoding="utf-8").splitlines()
     assert len(cases) == 1 + 3 * 3  # three cases of three classes
 
 
@@ -100,7 +93,7 @@ def test_evaluation_counts_each_case_once(dataset_dir: Path, trained: Path, tmp_
 def test_resumes(dataset_dir: Path, trained: Path) -> None:
     done = train(dataset_dir, trained, epochs=2, resume=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert torch.load(trained / "last.pt", weights_only=True)["epoch"] == 2
+    assert load(trained / "last.pt")["epoch"] == 2
 
 
 @pytest.mark.slow
@@ -110,12 +103,3 @@ def test_an_error_in_one_process_ends_the_other(dataset_dir: Path, tmp_path: Pat
     assert done.returncode != 0
     assert "batch_size should be a positive integer value" in done.stderr
     assert not list(tmp_path.glob("*.pt"))
-
-
-def test_the_processes_choose_the_same_adapter(dataset_dir: Path, tmp_path: Path) -> None:
-    done = train(dataset_dir, tmp_path, adapter="auto", macs_budget=2)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("adapter auto: ") == 1
-    choice = json.loads((tmp_path / "adapter_choice.json").read_text(encoding="utf-8"))
-    names = torch.load(tmp_path / "model.pt", weights_only=True)
-    assert any(f".adapters.{choice['adapter']}." in name for name in names)

@@ -8,19 +8,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import monai.bundle
+import bundle_runs
 import pytest
-import torch
+from bundle_runs import BUNDLES, fails_with, load
 
 from monai_sam2adapter.data import write_pair_phantom
 
 pytest.importorskip("timm", reason="timm is missing; install the extra 'unext'")
 pytest.importorskip("py_sod_metrics", reason="pysodmetrics is missing; install the extra 'sod'")
 
-BUNDLE = Path(__file__).parents[2] / "bundles" / "sam2_unext_segmentation"
-TRAIN, EVALUATE = (str(BUNDLE / "configs" / f"{name}.json") for name in ("train", "evaluate"))
+BUNDLE = BUNDLES / "sam2_unext_segmentation"
 # The smallest networks that train: nothing here is about accuracy.
-SMALL = {"variant": "tiny", "image_size": 64, "batch_size": 2, "num_workers": 0, "device": "cpu"}
+SMALL = {"adapter": "bottleneck", "variant": "tiny", "image_size": 64, "batch_size": 2, "num_workers": 0}
 SMALL_DINO = {"dino_variant": "small", "dino_size": 28}
 UNET = {
     "network_def": {
@@ -42,29 +41,23 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(run_id: str, config_file: str | list[str], phantom: Path, **options: Any) -> None:
-    defaults = {"bundle_root": str(BUNDLE), "dataset_dir": str(phantom), "task": "camouflaged", **SMALL}
-    options = {**defaults, **({} if "network_def" in options else SMALL_DINO), **options}
-    monai.bundle.run(run_id=run_id, config_file=config_file, **options)
+def run(run_id: str, *names: str, **options: Any) -> None:
+    dino = {} if "network_def" in options else SMALL_DINO
+    bundle_runs.run(BUNDLE, run_id, *names, task="camouflaged", **{**SMALL, **dino, **options})
 
 
 def train(phantom: Path, output_dir: Path, **options: Any) -> None:
-    run("training", TRAIN, phantom, **{"output_dir": str(output_dir), "epochs": 1, **options})
+    run("training", "train", **{"dataset_dir": phantom, "output_dir": output_dir, "epochs": 1, **options})
 
 
 def evaluate(phantom: Path, weights: Path, output_dir: Path, **options: Any) -> dict[str, Any]:
-    options = {"checkpoint_file": str(weights / "model.pt"), "output_dir": str(output_dir), **options}
-    run("evaluating", [TRAIN, EVALUATE], phantom, **options)
+    options = {"checkpoint_file": weights / "model.pt", "output_dir": output_dir, "dataset_dir": phantom, **options}
+    run("evaluating", "train", "evaluate", **options)
     return read(output_dir)
 
 
 def read(output_dir: Path) -> dict[str, Any]:
     return json.loads((output_dir / "results.json").read_text(encoding="utf-8"))
-
-
-def causes(error: BaseException | None) -> str:
-    """MONAI wraps an error of an expression in one of its own."""
-    return "" if error is None else f"{error} {causes(error.__cause__)}"
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +76,7 @@ def evaluated(phantom: Path, trained: Path, tmp_path_factory: pytest.TempPathFac
 
 class TestTraining:
     def test_trains_adapters_and_decoder_alone(self, trained: Path) -> None:
-        state = torch.load(trained / "last.pt", weights_only=True)
+        state = load(trained / "last.pt")
         assert state["epoch"] == 1
         (group,) = state["optimizer"]["param_groups"]
         assert group["weight_decay"] == 5e-4
@@ -93,12 +86,10 @@ class TestTraining:
         assert len(group["params"]) == 12 * 4 + len(decoder)
 
     def test_weights_of_both_encoders_are_asked_for(self, phantom: Path, tmp_path: Path) -> None:
-        with pytest.raises(RuntimeError) as error:
+        with fails_with("no SAM 2 weights were given, and image_encoder, dino would stay random"):
             train(phantom, tmp_path / "run")
-        assert "no SAM 2 weights were given, and image_encoder, dino would stay random" in causes(error.value)
-        with pytest.raises(RuntimeError) as error:
-            train(phantom, tmp_path / "run", dinov2_checkpoint=str(tmp_path / "no.pth"), sam2_checkpoint="random")
-        assert "no.pth; give DINOv2's weights, or 'timm' to download them" in causes(error.value)
+        with fails_with("no.pth; give DINOv2's weights, or 'timm' to download them"):
+            train(phantom, tmp_path / "run", dinov2_checkpoint=tmp_path / "no.pth", sam2_checkpoint="random")
         assert not (tmp_path / "run").exists()
 
 
@@ -120,10 +111,12 @@ class TestEvaluation:
     def test_rescaled_predictions_of_one_test_set(
         self, phantom: Path, trained: Path, evaluated: Path, tmp_path: Path
     ) -> None:
-        rescaled = evaluate(phantom, trained, tmp_path, split="COD10K", rescale_predictions="true")
+        rescaled = evaluate(phantom, trained, tmp_path, split="COD10K", rescale_predictions=True)
         assert rescaled["cases"] == ["COD10K_0001"]
-        assert rescaled["about"]["predictions rescaled"] == "true"
+        assert rescaled["about"]["predictions rescaled"] == "True"
         results = read(evaluated)
+        with fails_with("rescale_predictions must be True or False, got 'false'"):
+            evaluate(phantom, trained, tmp_path, rescale_predictions="false")
         as_it_is = results["metrics"]["mae"]["values"][results["cases"].index("COD10K_0001")][0]
         assert rescaled["metrics"]["mae"]["values"][0][0] != pytest.approx(as_it_is)
 
@@ -134,4 +127,4 @@ def test_sam2_unet_in_its_place_is_trained_with_deep_supervision_on_folders_of_o
     nc4k = ["TestDataset/NC4K/Imgs", "TestDataset/NC4K/GT"]
     folders = {"train": ["TrainDataset/Imgs", "TrainDataset/GT"], "val": nc4k}
     train(phantom, tmp_path, sam2_checkpoint="random", folders=folders, **UNET)
-    assert any(name.startswith("side1.") for name in torch.load(tmp_path / "model.pt", weights_only=True))
+    assert any(name.startswith("side1.") for name in load(tmp_path / "model.pt"))

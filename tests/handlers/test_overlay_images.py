@@ -14,6 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
+from monai_sam2adapter.data import LabelScheme
 from monai_sam2adapter.handlers import OverlayImageHandler
 from monai_sam2adapter.visualize import PALETTE, draw_case, draw_overlay
 
@@ -155,7 +156,7 @@ def test_images_of_other_shapes_are_refused() -> None:
         draw_overlay(np.zeros((4, 4)), np.zeros((4, 5)))
 
 
-@pytest.mark.parametrize(("max_cases", "batch_size"), [(2, 1), (2, 3), (9, 2)])
+@pytest.mark.parametrize(("max_cases", "batch_size"), [(2, 1), (2, 3), (9, 2), (None, 2)])
 def test_first_cases_go_to_files_and_tensorboard(
     evaluator_factory, tiny_network, tmp_path, max_cases, batch_size
 ) -> None:
@@ -165,7 +166,7 @@ def test_first_cases_go_to_files_and_tensorboard(
     for epoch in (1, 2):
         evaluator.run(epoch)
     writer.close()
-    names = [f"patient{n:03d}" for n in range(min(max_cases, 3))]
+    names = [f"patient{n:03d}" for n in range(min(max_cases or 3, 3))]
     assert sorted(os.listdir(tmp_path / "pictures")) == [f"{name}.png" for name in names]
     events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()
@@ -209,3 +210,11 @@ def test_ill_arguments_are_refused(tmp_path) -> None:
         OverlayImageHandler(CLASSES)
     with pytest.raises(ValueError, match="max_cases must be at least 1, got 0"):
         OverlayImageHandler(CLASSES, output_dir=tmp_path, max_cases=0)
+    with pytest.raises(ValueError, match="either class_names or a label_scheme"):
+        OverlayImageHandler(output_dir=tmp_path)
+
+
+def test_names_and_colors_come_from_a_label_scheme(tmp_path) -> None:
+    scheme = LabelScheme(("a", "b"), ((1, 2, 3), (4, 5, 6)), ({}, {}))
+    handler = OverlayImageHandler(label_scheme=scheme, output_dir=tmp_path)
+    assert (handler.class_names, handler.class_colors) == (["a", "b"], scheme.colors)

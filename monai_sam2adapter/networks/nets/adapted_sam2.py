@@ -37,7 +37,7 @@ class AdaptedSAM2(nn.Module):
         out_channels: number of classes; 1 for a single sigmoid channel.
         freeze: parts that are not trained, of ``freezable_parts``. None stands for all of them, or for none of them
             with ``adapter="full"``. Defaults to None.
-        adapter_config: settings of the adapter.
+        adapter_config: settings of the adapter; its own defaults when None or empty.
 
     Raises:
         ValueError: when an option is unknown or does not go with another one.
@@ -63,6 +63,11 @@ class AdaptedSAM2(nn.Module):
         for name, count in (("in_channels", in_channels), ("out_channels", out_channels)):
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}.")
+        if adapter_config and not isinstance(adapter_config, (AdapterConfig, Mapping)):
+            raise ValueError(
+                f"adapter_config must be a dictionary, got {adapter_config!r}; write it as "
+                "--adapter_config \"{'bottleneck_ratio': 0.5}\" or --adapter_config#bottleneck_ratio 0.5."
+            )
         if adapter in ("none", "full") and adapter_config:
             raise ValueError(f"adapter {adapter!r} has no settings; leave adapter_config out.")
         self.variant = variant
