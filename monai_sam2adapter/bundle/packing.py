@@ -20,8 +20,9 @@ import torch
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple_rep
 
+from ..data import read_description
 from ..networks.weights import CheckpointFormatError, CheckpointMismatchError, SAM2Net, load_network_weights
-from ..utils.files import atomic_path
+from ..utils.files import atomic_path, write_json
 
 __all__ = ["PackedBundle", "pack_bundle"]
 
@@ -30,7 +31,9 @@ __all__ = ["PackedBundle", "pack_bundle"]
 _FOLDERS = ("configs", "docs", "scripts")
 _FILES = ("LICENSE*",)
 _WEIGHTS = "models/model.pt"
-_METADATA = "configs/metadata.json"
+_METADATA, _INFERENCE = "configs/metadata.json", "configs/inference.json"
+# of a bundle whose classes and channels are those of the data: what holds without them
+_DESCRIPTION = "default_description"
 _MODEL_INFO = "model_info.json"
 # in the configs, but for whoever writes a bundle and not for its users
 _NOT_SETTABLE = ("bundle_root", "imports", "initialize")
@@ -92,7 +95,8 @@ def pack_bundle(
         what was written.
 
     Raises:
-        FileNotFoundError: when the bundle's metadata, its inference config or the weights are missing.
+        FileNotFoundError: when the bundle's metadata, its inference config or the weights are missing, or the
+            description of the data beside the weights, where the bundle needs it.
         FileExistsError: when there is another zip file or entry of this version, and ``overwrite`` is False.
         ValueError: when name, metadata or settings are not fit for MONAI, or the weights for the network.
     """
@@ -101,7 +105,7 @@ def pack_bundle(
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / root.name
         _copy_bundle(root, staged)
-        _change_defaults(staged, settings or {})
+        _change_defaults(staged, {**(settings or {}), **_copy_description(staged, weights)})
         metadata = _read_metadata(staged)
         config = _read_config(staged)
         network = _build(config, "network_def")
@@ -149,6 +153,16 @@ def _copy_bundle(root: Path, staged: Path) -> None:
         target = staged / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
+
+
+def _copy_description(staged: Path, weights: Path) -> dict[str, Any]:
+    """Pack what a training has described of its data, and make it the default where the network depends on it."""
+    config = _read_json(staged / _INFERENCE) if (staged / _INFERENCE).is_file() else {}
+    if _DESCRIPTION not in config or not weights.is_file():
+        return {}
+    description = read_description(weights)
+    write_json(description, (staged / _WEIGHTS).with_name("dataset.json"))
+    return {_DESCRIPTION: description}
 
 
 def _files_to_pack(root: Path) -> Iterator[Path]:
@@ -235,8 +249,12 @@ def _describe_network(metadata: dict[str, Any], network: SAM2Net, config: Config
     channels = network.config["in_channels"]
     if channels != image.get("num_channels"):
         image["num_channels"] = channels
-        image["channel_def"] = {str(index): f"slice {index - channels // 2:+d}" for index in range(channels)}
-        image["channel_def"][str(channels // 2)] = "image"
+        names = config.get(_DESCRIPTION, {}).get("channel_names", [])
+        if len(names) != channels:
+            names = [
+                f"slice {index - channels // 2:+d}" if index != channels // 2 else "image" for index in range(channels)
+            ]
+        image["channel_def"] = dict(zip(map(str, range(channels)), names, strict=True))
     names = list(_build(config, "class_names")) if "class_names" in config else []
     old = pred.get("channel_def", {})
     if names and list(old.values()) != names:

@@ -14,7 +14,9 @@ _CHECKS = {
     "isbi2012": "check_isbi2012",
     "kvasir": "check_kvasir",
     "pairs": "check_pairs",
+    "pictures": "check_pictures",
     "synapse": "check_synapse",
+    "volumes": "check_volumes",
 }
 
 
@@ -25,7 +27,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     data_sets = parser.add_subparsers(dest="data_set", metavar="DATA_SET", title="data sets", required=True)
     for name, function in _CHECKS.items():
         parser = data_sets.add_parser(name, help=f"check {name}", description=text)
-        parser.add_argument("dataset_dir", help="its folder, in the layout of the official archive")
+        parser.add_argument(
+            "dataset_dir",
+            help="its folder, in the layout of the official archive; of volumes and pictures also a datalist",
+        )
         parser.add_argument(
             "--split_file", help="own split or folds, a JSON file; the default of the data set if left out"
         )

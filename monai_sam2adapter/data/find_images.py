@@ -34,6 +34,8 @@ _SERIES, _PAGE, _PAGED = "#series=", "#page=", (".tif", ".tiff")
 # in a folder: masks and whole cine series, as the archives of data sets name them, and what inference has written
 _SKIPPED = re.compile(r"label.*|.*[_-](gt|labels|4d|seg|probabilities|uncertainty)", re.IGNORECASE)
 _SKIPPED_FOLDERS = ("masks", "overlays")
+# one channel of an image
+_CHANNEL = re.compile(r"(?P<start>.+)_(?P<number>\d{4})(\.[^/]+)")
 _DATALIST_KEYS = ("testing", "test")
 
 _Folders = Callable[[Path], DicomFolder]
@@ -64,7 +66,8 @@ def find_images(
     save_probabilities: bool = False,
     save_uncertainty: bool = False,
     skip_existing: bool = False,
-) -> list[dict[str, str]]:
+    channels: int = 1,
+) -> list[dict[str, Any]]:
     """
     List the images that a user points at, for inference. Nothing is read but the headers of DICOM files, each once, and
     the number of pages of a TIFF.
@@ -89,6 +92,9 @@ def find_images(
         save_probabilities: whether results have a map of probabilities. Defaults to False.
         save_uncertainty: whether results have a map of uncertainty. Defaults to False.
         skip_existing: whether to leave out cases whose results are all there. Defaults to False.
+        channels: how many channels an image has. Of several, files of one folder called ``CASE_0000``, ``CASE_0001``
+            and so on, as in nnU-Net, are the channels of one image, whose ``image`` is a list; any other file holds all
+            channels. Defaults to 1.
 
     Returns:
         one dictionary an image: ``image`` (its path, or a :py:class:`monai_sam2adapter.data.DicomSeries`) and ``case``,
@@ -122,18 +128,41 @@ def find_images(
     logger.info("%d %ss to segment in %s", len(found) - len(missing), kind, source)
     if missing:
         logger.warning("%d of %d are missing: %s", len(missing), len(found), ", ".join(missing))
-    items = []
+    items: list[dict[str, Any]] = []
     for image, case in zip(found, _unique_cases(found), strict=True):
         error = {"error": "there is no such file or folder"} if image.missing else {}
         items.append({"image": image.image, "case": case, **error})
+    if channels > 1:
+        items = _join_channels(items, channels)
     if results is None:
         return items
-    results.require_inputs([image.image for image in found if not image.missing], kind)
+    results.require_inputs([item["image"] for item in items if "error" not in item], kind)
     if not skip_existing:
         return items
     remaining = [item for item in items if not results.are_there(item["case"])]
     logger.info("%d of %d cases are done already", len(items) - len(remaining), len(items))
     return remaining
+
+
+def _join_channels(items: Sequence[dict[str, Any]], channels: int) -> list[dict[str, Any]]:
+    """One item for the files ``CASE_0000``, ``CASE_0001``, ... of a folder, with an error when some are missing."""
+    joined: dict[str, dict[str, Any]] = {}
+    for item in items:
+        match = _CHANNEL.fullmatch(item["image"])
+        if match is None:
+            joined[item["image"]] = item
+            continue
+        case = re.sub(r"_\d{4}$", "", item["case"])
+        one = joined.setdefault(match["start"], {"image": [], "case": case})
+        one["image"] = sorted([*one["image"], item["image"]])
+        one.update({key: value for key, value in item.items() if key == "error"})
+    for one in joined.values():
+        if isinstance(one["image"], str):
+            continue
+        numbers = [match["number"] for match in map(_CHANNEL.fullmatch, one["image"]) if match]
+        if numbers != [f"{number:04d}" for number in range(channels)]:
+            one.setdefault("error", f"it has the channels {', '.join(numbers)}; expected {channels}, from 0000 on")
+    return list(joined.values())
 
 
 def _expected(kind: str) -> str:
@@ -196,7 +225,7 @@ def _resolve(entry: Any, kind: str, folders: _Folders) -> list[_Found]:
         return _search(path, kind, folders)
     if not path.exists():
         return [_name_missing(path, kind, given)]
-    if _extension(path, kind):
+    if image_extension(path, kind):
         return _name_file(path, kind, given)
     if kind == "volume":
         try:
@@ -215,7 +244,7 @@ def _search(folder: Path, kind: str, folders: _Folders) -> list[_Found]:
         if path.is_dir() and kind == "volume":
             series = folders(path).series()
             found += [_name_series(one, path, alone=len(series) == 1) for one in series]
-        elif path.is_file() and _extension(path, kind) and not _SKIPPED.fullmatch(_stem(path, kind)):
+        elif path.is_file() and image_extension(path, kind) and not _SKIPPED.fullmatch(_stem(path, kind)):
             found += _name_file(path, kind)
     if not found:
         raise ValueError(
@@ -264,12 +293,13 @@ def _name_series(series: DicomSeries, folder: Path, given: str = "", alone: bool
     return _Found(series, place.parent, given, place.name if alone else name, place.name if alone else longer)
 
 
-def _extension(path: Path, kind: str) -> str:
+def image_extension(path: Path, kind: str) -> str:
+    """The extension by which a file is a "volume" or a "picture", empty when it is none."""
     return next((extension for extension in _EXTENSIONS[kind] if path.name.lower().endswith(extension)), "")
 
 
 def _stem(path: Path, kind: str) -> str:
-    return path.name[: len(path.name) - len(_extension(path, kind))]
+    return path.name[: len(path.name) - len(image_extension(path, kind))]
 
 
 def _as_file_name(text: str) -> str:

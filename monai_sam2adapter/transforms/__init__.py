@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .gray_mask_to_labeld import GrayMaskToLabeld
+from .normalize_channelsd import NormalizeChannelsd
 from .require import (
     RequireDimensionsd,
     RequireFinited,
@@ -16,6 +17,7 @@ from .segment_logitsd import SegmentLogitsd
 
 __all__ = [
     "GrayMaskToLabeld",
+    "NormalizeChannelsd",
     "RequireDimensionsd",
     "RequireFinited",
     "RequireHounsfieldd",

@@ -326,3 +326,28 @@ def run(module: str, *arguments: str, folder: Path) -> None:
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+class TestOwnData:
+    """A bundle whose classes and channels are those of the data."""
+
+    def test_what_was_chosen_from_the_data_goes_with_the_weights(self, tmp_path: Path) -> None:
+        description = {
+            **{"class_names": ["background", "liver", "tumor"], "channel_names": ["PET", "CT"], "num_channels": 2},
+            **{"normalization": [{}, {"lower": 0, "upper": 1, "mean": 0, "std": 1}], "slice_axis": -3},
+        }
+        net = PromptFreeSAM2("tiny", "none", in_channels=2, out_channels=3)
+        torch.save(net.state_dict(), tmp_path / "model.pt")
+        bundle = BUNDLE.with_name("volume_segmentation")
+        with pytest.raises(FileNotFoundError, match=r"no .*dataset\.json"):
+            pack_bundle(bundle, tmp_path / "model.pt", tmp_path, settings={"adapter": "none"})
+        (tmp_path / "dataset.json").write_text(json.dumps(description))
+        packed = pack_bundle(bundle, tmp_path / "model.pt", tmp_path, settings={"adapter": "none"})
+        with zipfile.ZipFile(packed.path) as archive:
+            assert json.loads(archive.read(f"{bundle.name}/models/dataset.json")) == description
+            train = json.loads(archive.read(f"{bundle.name}/configs/train.json"))
+            metadata = json.loads(archive.read(f"{bundle.name}/configs/metadata.json"))
+        assert train["default_description"] == description
+        formats = metadata["network_data_format"]
+        assert formats["inputs"]["image"]["channel_def"] == {"0": "PET", "1": "CT"}
+        assert formats["outputs"]["pred"]["channel_def"] == {"0": "background", "1": "liver", "2": "tumor"}

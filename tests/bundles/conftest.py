@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,13 +14,28 @@ from bundle_runs import BUNDLES, network_inputs, read, run, train
 
 from monai_sam2adapter import data
 
+
+def write_volumes(folder: Path) -> None:
+    """Volumes with a datalist of the form that MONAI and the Medical Segmentation Decathlon have."""
+    data.write_acdc_phantom(folder, num_train=1, num_val=1, num_test=1, progress=False)
+    content: dict[str, Any] = {"modality": {"0": "MR"}, "labels": dict(map(reversed, enumerate(data.ACDC_CLASS_NAMES)))}
+    for name, part in (("training", "train"), ("validation", "val"), ("testing", "test")):
+        content[name] = [
+            {key: str(Path(frame[key]).relative_to(folder)) for key in ("image", "label")}
+            for frame in data.acdc_datalist(folder, part)
+        ]
+    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+
+
 # by the first word of a bundle's name: a function that writes a small data set of its kind into a folder
 PHANTOMS: dict[str, Callable[[Path], object]] = {
     "acdc": partial(data.write_acdc_phantom, num_train=1, num_val=1, num_test=1, progress=False),
     "isbi2012": partial(data.write_isbi2012_phantom, num_slices=6, progress=False),
     "kvasir": partial(data.write_kvasir_phantom, num_images=6, progress=False),
+    "picture": partial(data.write_kvasir_phantom, num_images=6, progress=False),
     "sam2": partial(data.write_pair_phantom, num_train=2, num_val=1, num_test=1, progress=False),
     "synapse": partial(data.write_synapse_phantom, num_train=1, num_val=1, num_test=1, progress=False),
+    "volume": write_volumes,
 }
 # by the name of a bundle whose network is larger than SAM 2's tiny one, or has more than it: what makes it small
 SMALLEST: dict[str, dict[str, Any]] = {

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ def predict(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Pat
             torch.manual_seed(0)
             network = parse(bundle, "inference", **options).get_parsed_content("network_def")
             torch.save(network.state_dict(), weights)
+            description = read(bundle, "inference").get("default_description", {})
+            weights.with_name("dataset.json").write_text(json.dumps(description), encoding="utf-8")
         paths = {"dataset_dir": str(source), "output_dir": tmp_path / name, "checkpoint_file": weights}
         run(bundle, "inference", "inference", **options, **paths)
         return tmp_path / name

@@ -32,7 +32,13 @@ def test_metadata_follows_the_schema(bundle: Path) -> None:
     ids=["training", "evaluation", "inference"],
 )
 def test_properties(
-    names: list[str], workflow_type: str, bundle: Path, smallest: dict[str, Any], dataset_dir: Path, tmp_path: Path
+    names: list[str],
+    workflow_type: str,
+    bundle: Path,
+    smallest: dict[str, Any],
+    dataset_dir: Path,
+    trained: Path,
+    tmp_path: Path,
 ) -> None:
     """MONAI builds everything, which must leave the folder of the results as it is."""
     (tmp_path / "model.pt").write_text("of an earlier run")
@@ -43,7 +49,7 @@ def test_properties(
         bundle_root=str(bundle),
         dataset_dir=str(dataset_dir),
         output_dir=str(tmp_path),
-        **{**SMALL, **smallest},
+        **{**SMALL, **smallest, **({} if names == ["train"] else {"checkpoint_file": str(trained)})},
     )
     workflow.initialize()
     assert workflow.check_properties() == []
@@ -62,7 +68,8 @@ def test_network_takes_and_gives_what_the_metadata_says(bundle: Path, smallest: 
 
 
 def test_exports_to_torchscript(bundle: Path, smallest: dict[str, Any], trained: Path, tmp_path: Path) -> None:
-    network = parse(bundle, "inference", **smallest).get_parsed_content("network_def").eval()
+    network = parse(bundle, "inference", checkpoint_file=str(trained), **smallest)
+    network = network.get_parsed_content("network_def").eval()
     network.load_state_dict(load(trained))
     channels = network.config["in_channels"]
     monai.bundle.ckpt_export(
@@ -75,6 +82,7 @@ def test_exports_to_torchscript(bundle: Path, smallest: dict[str, Any], trained:
         input_shape=[1, channels, 32, 32],
         converter_kwargs={"check_trace": False},  # done below, at another size
         adapter=SMALL["adapter"],
+        checkpoint_file=str(trained),
         **smallest,
     )
     image = torch.randn(2, channels, 40, 70)

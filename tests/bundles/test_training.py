@@ -24,10 +24,12 @@ def test_keeps_what_was_trained_and_the_whole_best_network(trained: Path) -> Non
     assert all(isinstance(value, torch.Tensor) for value in best.values())
 
 
-def test_writes_a_score_for_every_test_case_and_class(bundle: Path, options: dict[str, Any], evaluated: Path) -> None:
+def test_writes_a_score_for_every_test_case_and_class(
+    bundle: Path, options: dict[str, Any], trained: Path, evaluated: Path
+) -> None:
     with (evaluated / "cases.csv").open(newline="", encoding="utf-8") as file:
         rows = [(row["case"], row["class"]) for row in csv.DictReader(file)]
-    parser = parse(bundle, "train", "evaluate", **options)
+    parser = parse(bundle, "train", "evaluate", checkpoint_file=str(trained), **options)
     cases = [item["case"] for item in parser.get_parsed_content("validate#dataset#data")]
     names = parser.get_parsed_content("class_names")
     names = names[1:] or names  # a network of one channel has no background

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a network has to know of anyone's data: classes, channels, normalization and the axis of the slices."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.utils import ensure_tuple_rep, look_up_option
+from tqdm import tqdm
+
+from ...utils.files import read_json, write_json
+from ..geometry import voxel_spacing
+from .labels import count_labels, find_classes, read_picture, read_volume, to_classes
+from .layouts import LAYOUTS, LabeledCases, find_labeled_cases
+from .own_data import picture_datalist, volume_datalist
+
+__all__ = ["describe_pictures", "describe_volumes", "keep_description", "read_description"]
+
+logger = logging.getLogger(__name__)
+
+_FILE = "dataset.json"
+# of ImageNet, for values of 0 to 255
+_IMAGENET = [{"mean": mean, "std": std} for mean, std in ((123.675, 58.395), (116.28, 57.12), (103.53, 57.375))]
+# of foreground voxels that percentiles are taken of, over all cases; of each case every n-th, where there are more
+_MOST_VOXELS = 10_000_000
+# a file of weights that is used with other values of these would give nonsense
+_FIXED = ("class_names", "normalization", "slice_axis", "black_and_white")
+
+
+def describe_volumes(
+    dataset_dir: str | os.PathLike[str] | None,
+    fold: int = 0,
+    split_file: str | os.PathLike[str] | None = None,
+    modality: str | Sequence[str] | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
+    default: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """
+    Choose from the training cases how volumes are read, normalized and cut.
+
+    - Normalization, as nnU-Net chooses it: a channel of CT is clipped to the percentiles 0.5 and 99.5 of the foreground
+      voxels of all training cases, then normalized by their mean and standard deviation; any other channel is
+      normalized to mean 0 and standard deviation 1 in each volume by itself.
+    - Slices are cut along the axis with the largest spacing, in the median; along the last one where all are within
+      5 %.
+
+    Source: Isensee et al., "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation",
+    arXiv:1904.08128 (normalization, and the plane of the 2D network). Differs in: percentiles of at most 10 million
+    voxels, evenly taken.
+
+    Args:
+        dataset_dir: as in ``volume_datalist``; None for the default.
+        fold: as in ``volume_datalist``. Defaults to 0.
+        split_file: as in ``volume_datalist``. Defaults to None.
+        modality: what the channels are, such as "CT", or a list with one for each. Defaults to None: as the data say,
+            and nothing that is CT where they do not.
+        output_dir: where an earlier run has kept its description, whose figures are taken when the training cases are
+            the same files. Defaults to None.
+        default: what to return without a ``dataset_dir``, so that a network can be built without data. Defaults to
+            None: that is an error.
+        progress: whether to show progress bars. Defaults to True.
+
+    Returns:
+        ``class_names``; ``channel_names`` and ``num_channels``; ``normalization``, for each channel ``lower``,
+        ``upper``, ``mean`` and ``std`` as :py:class:`monai_sam2adapter.transforms.NormalizeChannelsd` takes them;
+        ``slice_axis``; and ``fingerprint``, with the number of training ``cases``, ``class_voxels`` by name and the
+        median ``spacing`` (mm) and ``size`` (voxels).
+
+    Raises:
+        FileNotFoundError: as in ``volume_datalist``.
+        ValueError: as in ``volume_datalist``, when a file cannot be read, labels do not fit, or no training case of CT
+            has foreground.
+    """
+    if dataset_dir is None:
+        return _default_of(default)
+    cases = volume_datalist(dataset_dir, "train", fold, split_file)
+    found = find_labeled_cases(dataset_dir, "volume")
+    number = len(read_volume(cases[0]["image"], len(found.channel_names) if found.channel_names else None)[0])
+    channel_names = list(found.channel_names or (f"channel {index}" for index in range(number)))
+    if modality is not None:
+        channel_names = list(ensure_tuple_rep(modality, number))
+    is_ct = [re.search(r"\bct\b", name, re.IGNORECASE) is not None for name in channel_names]
+    key = _key(cases, found.class_names, is_ct)
+    fingerprint = _kept_fingerprint(output_dir, key)
+    if fingerprint is None:
+        class_names = find_classes(found, "volume", progress)[0]
+        fingerprint = {**_measure_volumes(cases, class_names, is_ct, progress), "key": key}
+    spacing = fingerprint["spacing"]
+    return _described(
+        {
+            "class_names": list(fingerprint["class_voxels"]),
+            "channel_names": channel_names,
+            "num_channels": len(channel_names),
+            "normalization": fingerprint["foreground"],
+            "slice_axis": int(np.argmax(spacing)) - 3 if max(spacing) > 1.05 * spacing[-1] else -1,
+            "fingerprint": fingerprint,
+        }
+    )
+
+
+def describe_pictures(
+    dataset_dir: str | os.PathLike[str] | None,
+    fold: int = 0,
+    split_file: str | os.PathLike[str] | None = None,
+    modality: str | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
+    default: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """
+    Choose from the training pictures how pictures are read and normalized.
+
+    Where any of them has colors, all are read as RGB of 8 bits and normalized by mean and standard deviation of
+    ImageNet, which SAM 2 was trained with; where all are gray, each is normalized to mean 0 and standard deviation 1 by
+    itself, whatever its depth.
+
+    Args:
+        dataset_dir: as in ``picture_datalist``; None for the default.
+        fold: as in ``picture_datalist``. Defaults to 0.
+        split_file: as in ``picture_datalist``. Defaults to None.
+        modality: "RGB" or "gray". Defaults to None: by the pictures.
+        output_dir: as in ``describe_volumes``. Defaults to None.
+        default: as in ``describe_volumes``. Defaults to None.
+        progress: whether to show progress bars. Defaults to True.
+
+    Returns:
+        as from ``describe_volumes``, with ``black_and_white``, whether masks are of 0 and 255 and not of class numbers,
+        in place of ``slice_axis``, and without a spacing.
+
+    Raises:
+        FileNotFoundError: as in ``picture_datalist``.
+        ValueError: as in ``picture_datalist``, when a file cannot be read, or masks do not fit.
+    """
+    if dataset_dir is None:
+        return _default_of(default)
+    if modality is not None:
+        look_up_option(modality, ("RGB", "gray"))
+    cases = picture_datalist(dataset_dir, "train", fold, split_file)
+    found = find_labeled_cases(dataset_dir, "picture")
+    key = _key(cases, found.class_names)
+    fingerprint = _kept_fingerprint(output_dir, key)
+    if fingerprint is None:
+        fingerprint = {**_measure_pictures(cases, found, progress), "key": key}
+    is_rgb = fingerprint["has_colors"] if modality is None else modality == "RGB"
+    return _described(
+        {
+            "class_names": list(fingerprint["class_voxels"]),
+            "channel_names": ["red", "green", "blue"] if is_rgb else ["gray"],
+            "num_channels": 3 if is_rgb else 1,
+            "normalization": _IMAGENET if is_rgb else [{}],
+            "black_and_white": fingerprint["black_and_white"],
+            "fingerprint": fingerprint,
+        }
+    )
+
+
+def keep_description(
+    description: Mapping[str, Any], output_dir: str | os.PathLike[str], resume: bool = False, **used: Any
+) -> None:
+    """
+    Write what the weights of a training rely on to ``dataset.json`` beside them.
+
+    Args:
+        description: what ``describe_volumes`` or ``describe_pictures`` has returned.
+        output_dir: folder of the weights.
+        resume: whether the training goes on, so that it must be as what is kept. Defaults to False.
+        used: what the training uses in place of an entry of the description, such as ``class_names``.
+
+    Raises:
+        ValueError: when nothing was described, or the run to resume had other classes, normalization or slices.
+    """
+    if "fingerprint" not in description:
+        raise ValueError("no data were described, only the default is there; give a dataset_dir")
+    path = Path(output_dir) / _FILE
+    content = {**description, **used}
+    kept = (read_json(path) if resume else None) or content
+    changed = [key for key in _FIXED if kept.get(key) != content.get(key)]
+    if changed:
+        raise ValueError(
+            f"the run in {output_dir} had {changed[0]} {kept[changed[0]]!r}, now it is {content.get(changed[0])!r}; "
+            "resume with the same data and options, or begin a new run elsewhere"
+        )
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        write_json(content, path)
+
+
+def read_description(
+    checkpoint_file: str | os.PathLike[str], default: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """
+    Read what ``keep_description`` has written beside weights.
+
+    Args:
+        checkpoint_file: the weights.
+        default: what to return when there are no weights either, so that a network can be built without them. Defaults
+            to None: that is an error.
+
+    Returns:
+        the description.
+
+    Raises:
+        FileNotFoundError: when there is no description beside the weights.
+        ValueError: when it is damaged.
+    """
+    path = Path(checkpoint_file).expanduser().with_name(_FILE)
+    content = read_json(path)
+    if content is None and default is not None and not Path(checkpoint_file).expanduser().is_file():
+        return dict(default)
+    if content is None:
+        raise FileNotFoundError(
+            f"no {path}, which says how images are normalized for {checkpoint_file} and what its classes are; the "
+            "training has written it beside the weights: copy it, too"
+        )
+    if not isinstance(content, dict) or "class_names" not in content or "normalization" not in content:
+        raise ValueError(f"{path} holds no class_names and normalization; copy the one of the training")
+    return content
+
+
+def _default_of(default: Mapping[str, Any] | None) -> dict[str, Any]:
+    if default is None:
+        raise ValueError(f"there is no dataset_dir; expected {LAYOUTS}")
+    return dict(default)
+
+
+def _measure_volumes(
+    cases: Sequence[Mapping[str, Any]], class_names: Sequence[str], is_ct: Sequence[bool], progress: bool
+) -> dict[str, Any]:
+    counts = np.zeros(len(class_names), dtype=np.int64)
+    shapes, spacings = [], []
+    foreground: list[list[np.ndarray]] = [[] for _ in is_ct]
+    for case in tqdm(cases, desc="Describing volumes", unit="volume", disable=not progress):
+        labels, affine = read_volume(case["label"], 1)
+        counts += count_labels(labels, case["label"], len(class_names))
+        shapes.append(labels.shape[1:])
+        spacings.append(voxel_spacing(affine))
+        if any(is_ct):
+            image = read_volume(case["image"], len(is_ct))[0]
+            if image.shape[1:] != labels.shape[1:]:
+                raise ValueError(f"{case['label']} has the shape {labels.shape[1:]}, its image {image.shape[1:]}")
+            inside = labels[0] > 0
+            step = max(1, int(np.ceil(inside.sum() * len(cases) / _MOST_VOXELS)))
+            for values, channel, wanted in zip(foreground, image, is_ct, strict=True):
+                values += [channel[inside][::step].astype(np.float32)] if wanted else []
+    return {
+        "cases": len(cases),
+        "class_voxels": dict(zip(class_names, counts.tolist(), strict=True)),
+        "spacing": np.median(spacings, axis=0).round(6).tolist(),
+        "size": np.median(shapes, axis=0).tolist(),
+        "foreground": [_percentiles(values) if values else {} for values in foreground],
+    }
+
+
+def _percentiles(values: Sequence[np.ndarray]) -> dict[str, float]:
+    """What a channel of CT is clipped to and normalized by."""
+    voxels = np.concatenate(values)
+    if not voxels.size or not np.isfinite(voxels).all():
+        raise ValueError("the training cases of CT have no foreground, or values that are not finite; check the data")
+    lower, upper = np.percentile(voxels, (0.5, 99.5))
+    mean, std = voxels.mean(dtype=np.float64), voxels.std(dtype=np.float64)
+    return {"lower": float(lower), "upper": float(upper), "mean": float(mean), "std": float(std)}
+
+
+def _measure_pictures(cases: Sequence[Mapping[str, Any]], found: LabeledCases, progress: bool) -> dict[str, Any]:
+    class_names, black_and_white = find_classes(found, "picture", progress)
+    counts = np.zeros(len(class_names), dtype=np.int64)
+    sizes, has_colors = [], False
+    for case in tqdm(cases, desc="Describing pictures", unit="picture", disable=not progress):
+        image, label = read_picture(case["image"]), case["label"]
+        has_colors = has_colors or (len(image) == 3 and not (image == image[:1]).all())
+        counts += count_labels(to_classes(read_picture(label), label, black_and_white), label, len(class_names))
+        sizes.append(image.shape[:0:-1])
+    return {
+        "cases": len(cases),
+        "class_voxels": dict(zip(class_names, counts.tolist(), strict=True)),
+        "size": np.median(sizes, axis=0).tolist(),
+        "has_colors": bool(has_colors),
+        "black_and_white": black_and_white,
+    }
+
+
+def _kept_fingerprint(output_dir: str | os.PathLike[str] | None, key: str) -> dict[str, Any] | None:
+    kept = None if output_dir is None else read_json(Path(output_dir) / _FILE)
+    fingerprint = kept.get("fingerprint") if isinstance(kept, dict) else None
+    return fingerprint if isinstance(fingerprint, dict) and fingerprint.get("key") == key else None
+
+
+def _key(cases: Sequence[Mapping[str, Any]], *measured: Any) -> str:
+    """Changes with what is measured and with the files, by name, size and time."""
+    key = hashlib.sha256(repr(measured).encode())
+    for case in cases:
+        for file in ([case["image"]] if isinstance(case["image"], str) else case["image"]) + [case["label"]]:
+            status = Path(file).stat()
+            key.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return key.hexdigest()
+
+
+def _described(description: dict[str, Any]) -> dict[str, Any]:
+    """Log a description."""
+    fingerprint = description["fingerprint"]
+    total = max(1, sum(fingerprint["class_voxels"].values()))
+    lines = [f"{fingerprint['cases']} training cases, median size {fingerprint['size']}"]
+    for number, (name, count) in enumerate(fingerprint["class_voxels"].items()):
+        lines.append(f"  class {number} {name}: {100 * count / total:.2f} %" + ("" if count else ", IN NO CASE"))
+    for name, channel in zip(description["channel_names"], description["normalization"], strict=True):
+        lines.append(f"  {name}: {_in_words(channel)}")
+    if "slice_axis" in description:
+        lines.append(f"  slices along axis {description['slice_axis']}, median spacing {fingerprint['spacing']} mm")
+    logger.info("\n".join(lines))
+    return description
+
+
+def _in_words(channel: Mapping[str, float]) -> str:
+    if not channel:
+        return "mean 0 and standard deviation 1 in each image"
+    clip = f"clipped to {channel['lower']:g} to {channel['upper']:g}, then " if "lower" in channel else ""
+    return f"{clip}minus {channel['mean']:g}, by {channel['std']:g}"

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading anyone's images and labels, and finding out what classes there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from ..pixel_values import gray_mask_problem
+from ..readers import ImageFileReader, VolumeReader
+from .layouts import LabeledCases
+
+__all__ = ["count_labels", "find_classes", "read_picture", "read_volume", "to_classes"]
+
+
+def read_volume(image: str | Sequence[str], channels: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Args:
+        image: a file, or one for each channel.
+        channels: how many there are; None for any number. Defaults to None.
+
+    Returns:
+        values ``(C, X, Y, Z)`` and affine ``(4, 4)``.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it cannot be read, or has another number of channels.
+    """
+    files = (image,) if isinstance(image, str) else tuple(image)
+    try:
+        array, meta = VolumeReader(channels).get_data(files)
+    except (FileNotFoundError, ValueError):
+        raise
+    # a damaged file makes nibabel, gzip and SimpleITK raise whatever they stumble over, mostly without its name
+    except Exception as error:
+        raise ValueError(f"{files[0]} cannot be read: {error}") from error
+    array = array[..., None] if array.ndim == 3 else array.reshape(*array.shape[:3], -1)
+    return np.moveaxis(array, -1, 0), np.asarray(meta["affine"])
+
+
+def read_picture(file: str) -> np.ndarray:
+    """
+    Args:
+        file: a picture of one page.
+
+    Returns:
+        values ``(C, Y, X)``, one channel or 3.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it cannot be read as it is, or has several pages.
+    """
+    pages = ImageFileReader().read_pages(file)
+    if len(pages) > 1:
+        raise ValueError(f"{file} is a stack of {len(pages)} pages, expected one; save each as a file")
+    return pages[0][None] if pages[0].ndim == 2 else np.moveaxis(pages[0], -1, 0)
+
+
+def to_classes(labels: np.ndarray, file: str, black_and_white: bool) -> np.ndarray:
+    """
+    Args:
+        labels: a mask, ``(1, ...)``, or of 3 equal channels.
+        file: where it is from.
+        black_and_white: whether it is cut into black and white.
+
+    Returns:
+        class numbers, ``(...)``.
+
+    Raises:
+        ValueError: when the mask has colors, or is to be cut and has other values than black and white.
+    """
+    if len(labels) > 1 and not (labels == labels[:1]).all():
+        raise ValueError(f"{file} has colors, expected gray values that are class numbers, or black and white")
+    problem = gray_mask_problem(labels[0], file) if black_and_white else ""
+    if problem:
+        raise ValueError(f"{file} {problem}")
+    return labels[0] >= 128 if black_and_white else labels[0]
+
+
+def count_labels(labels: np.ndarray, file: str, num_classes: int | None = None) -> np.ndarray:
+    """
+    Args:
+        labels: class numbers, of any shape and type.
+        file: where they are from.
+        num_classes: number of classes, background counted; None for any. Defaults to None.
+
+    Returns:
+        how often each class occurs, ``(num_classes,)``, or up to the highest that occurs.
+
+    Raises:
+        ValueError: when there is a value that is no class.
+    """
+    values, counts = np.unique(labels, return_counts=True)
+    highest = 255 if num_classes is None else num_classes - 1
+    wrong = ~((values >= 0) & (values <= highest) & (values == np.round(values)))  # NaN is wrong too
+    if wrong.any():
+        text = ", ".join(f"{value:g}" for value in values[wrong][:5]) + (", ..." if wrong.sum() > 5 else "")
+        raise ValueError(
+            f"{file} has the labels {text} in {counts[wrong].sum()} places; expected integers from 0 to {highest}"
+        )
+    total = np.zeros(int(values.max()) + 1 if num_classes is None else num_classes, dtype=np.int64)
+    total[values.astype(int)] = counts
+    return total
+
+
+def find_classes(found: LabeledCases, kind: str, progress: bool = True) -> tuple[tuple[str, ...], bool]:
+    """
+    Name the classes: as the data do, else by what is in the labels.
+
+    Args:
+        found: the cases; labels are read where the data do not name the classes, and of all pictures.
+        kind: "volume" or "picture".
+        progress: whether to show a progress bar. Defaults to True.
+
+    Returns:
+        the names, background first (``class 1`` and so on, where the data do not say), and whether masks are black and
+        white (0 and 255): pictures with no other values, where there are not more than two classes.
+
+    Raises:
+        ValueError: when the data do not name the classes, and the labels have a gap between their numbers, or nothing
+            but background.
+    """
+    if found.class_names is not None and (kind == "volume" or len(found.class_names) > 2):
+        return found.class_names, False
+    values: set[float] = set()
+    errors: list[Exception] = []
+    may_be_cut = kind == "picture"
+    for case in tqdm(found.all_cases, desc="Finding classes", unit=kind, disable=not progress):
+        file = case["label"]
+        try:
+            labels = to_classes(read_volume(file, 1)[0] if kind == "volume" else read_picture(file), file, False)
+        except (OSError, ValueError) as error:  # reading it again, to train or to check, tells
+            errors.append(error)
+            continue
+        in_file = set(np.unique(labels).tolist())
+        is_jpeg = file.lower().endswith((".jpg", ".jpeg"))
+        may_be_cut = may_be_cut and (not gray_mask_problem(labels, file) if is_jpeg else in_file <= {0, 255})
+        values |= in_file
+    if errors and not values:
+        raise errors[0]
+    if may_be_cut and max(values, default=0) > 1:
+        return found.class_names or ("background", "foreground"), True
+    if found.class_names is not None:
+        return found.class_names, False
+    highest = max(values, default=0)
+    if highest < 1 or not set(range(1, int(highest) + 1)) | {0} >= values >= set(range(1, int(highest) + 1)):
+        shown = ", ".join(f"{value:g}" for value in sorted(values)[:12])
+        raise ValueError(
+            f"{found.file} does not name its classes, and its labels have the values {shown}; expected 0 (background), "
+            "1, 2, ... without a gap. Repair the labels, or name the classes: 'labels' in dataset.json or the datalist"
+        )
+    return ("background", *(f"class {number}" for number in range(1, int(highest) + 1))), False

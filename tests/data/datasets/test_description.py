@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is chosen from anyone's data, and kept with the weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from own_data_folders import V2, write_folders, write_json, write_nnunet, write_volume
+from PIL import Image
+
+from monai_sam2adapter.data import (
+    describe_pictures,
+    describe_volumes,
+    keep_description,
+    read_description,
+    volume_datalist,
+)
+
+
+def describe(root: Path | None, **options: Any) -> dict[str, Any]:
+    return describe_volumes(root, progress=False, **options)
+
+
+@pytest.fixture
+def ct_dir(tmp_path: Path) -> Path:
+    return write_nnunet(tmp_path / "ct", channel_names={"0": "CT"})
+
+
+class TestVolumes:
+    def test_percentiles_of_all_foreground_voxels_of_the_training_cases(self, ct_dir: Path) -> None:
+        inside = [
+            nib.load(case["image"]).get_fdata()[nib.load(case["label"]).get_fdata() > 0]
+            for case in volume_datalist(ct_dir, "train", fold=1)
+        ]
+        voxels = np.concatenate(inside)
+        found = describe(ct_dir, fold=1)
+        expected = {"mean": voxels.mean(), "std": voxels.std()}
+        expected["lower"], expected["upper"] = np.percentile(voxels, (0.5, 99.5))
+        assert found["normalization"] == [pytest.approx(expected, rel=1e-5)]
+        assert found["fingerprint"]["class_voxels"]["liver"] == len(voxels)
+        assert found["class_names"] == ["background", "liver"]
+
+    def test_each_channel_by_its_modality_or_as_told(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO")
+        write_nnunet(tmp_path, channels=2, channel_names={"0": "PET", "1": "CT low dose"})
+        first, second = describe(tmp_path)["normalization"]
+        assert first == {}
+        assert second.keys() == {"lower", "upper", "mean", "std"}
+        assert "CT low dose: clipped to" in caplog.text
+        assert "PET: mean 0 and standard deviation 1 in each image" in caplog.text
+        assert describe(tmp_path, modality="MR")["normalization"] == [{}, {}]
+        assert [len(channel) for channel in describe(tmp_path, modality=["CT", "PET"])["normalization"]] == [4, 0]
+
+    @pytest.mark.parametrize(
+        ("spacing", "axis"), [((1, 1, 3), -1), ((3, 1, 1), -3), ((1, 3, 1), -2), ((1.02, 1, 1), -1)]
+    )
+    def test_slices_lie_across_the_axis_of_the_largest_spacing(
+        self, spacing: tuple[float, ...], axis: int, tmp_path: Path
+    ) -> None:
+        write_nnunet(tmp_path)
+        for path in tmp_path.rglob("*.nii.gz"):
+            array = np.asanyarray(nib.load(path).dataobj)
+            nib.save(nib.Nifti1Image(array, np.diag([*spacing, 1])), path)
+        assert describe(tmp_path)["slice_axis"] == axis
+
+    def test_labels_beyond_the_classes(self, ct_dir: Path) -> None:
+        write_volume(ct_dir / "labelsTr/case_000.nii.gz", 0)
+        with pytest.raises(ValueError, match=r"case_000.nii.gz has the labels -.*; expected integers from 0 to 1"):
+            describe(ct_dir, fold=1)
+
+    def test_no_foreground_in_ct(self, ct_dir: Path) -> None:
+        for path in (ct_dir / "labelsTr").iterdir():
+            nib.save(nib.Nifti1Image(np.zeros((6, 5, 4), np.uint8), np.diag([1, 1, 3, 1])), path)
+        with pytest.raises(ValueError, match="training cases of CT have no foreground"):
+            describe(ct_dir)
+
+
+class TestPictures:
+    def test_colors_and_gray(self, tmp_path: Path) -> None:
+        gray = describe_pictures(write_folders(tmp_path / "gray"), progress=False)
+        assert (gray["normalization"], gray["black_and_white"]) == ([{}], True)
+        colored = describe_pictures(write_folders(tmp_path / "rgb", values=range(3), colored=True), progress=False)
+        assert [channel["mean"] for channel in colored["normalization"]] == [123.675, 116.28, 103.53]
+        assert (colored["class_names"], colored["black_and_white"]) == (["background", "class 1", "class 2"], False)
+        assert len(describe_pictures(tmp_path / "gray", modality="RGB", progress=False)["normalization"]) == 3
+
+    def test_names_and_values_have_to_fit(self, tmp_path: Path) -> None:
+        write_folders(tmp_path, values=range(3))
+        write_json(tmp_path, {"labels": V2})
+        with pytest.raises(ValueError, match=r"has the labels 2 in .* expected integers from 0 to 1"):
+            describe_pictures(tmp_path, progress=False)
+
+    def test_a_mask_in_colors(self, tmp_path: Path) -> None:
+        write_folders(tmp_path)
+        for path in (tmp_path / "masks").iterdir():
+            Image.merge("RGB", [Image.effect_noise((6, 8), 99) for _ in range(3)]).save(path)
+        with pytest.raises(ValueError, match=r"case_.*png has colors"):
+            describe_pictures(tmp_path, progress=False)
+
+
+class TestKeptWithTheWeights:
+    def test_round_trip_with_what_was_used_instead(self, ct_dir: Path, tmp_path: Path) -> None:
+        found = describe(ct_dir)
+        keep_description(found, tmp_path / "models", class_names=["background", "spleen"])
+        read = read_description(tmp_path / "models/model.pt")
+        assert read == {**found, "class_names": ["background", "spleen"]}
+
+    def test_what_was_measured_is_taken_for_the_same_files(
+        self, ct_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = describe(ct_dir, output_dir=tmp_path)
+        keep_description(found, tmp_path, class_names=["background", "spleen"])
+        with monkeypatch.context() as patch:
+            patch.setattr("monai_sam2adapter.data.datasets.description._measure_volumes", None)
+            assert describe(ct_dir, output_dir=tmp_path) == found
+        write_volume(ct_dir / "imagesTr/case_001_0000.nii.gz", 99)
+        changed = describe(ct_dir, output_dir=tmp_path)
+        assert changed["normalization"] != found["normalization"]
+
+    def test_a_run_goes_on_with_what_it_began_with(self, ct_dir: Path, tmp_path: Path) -> None:
+        found = describe(ct_dir)
+        keep_description(found, tmp_path)
+        keep_description(found, tmp_path, resume=True)
+        with pytest.raises(ValueError, match=r"had slice_axis -1, now it is -3; resume with the same"):
+            keep_description(found, tmp_path, resume=True, slice_axis=-3)
+        keep_description(found, tmp_path, slice_axis=-3)
+
+    def test_default_only_where_there_is_nothing(self, tmp_path: Path) -> None:
+        default = {"class_names": ["background", "foreground"], "normalization": [{}]}
+        assert describe(None, default=default) == default
+        with pytest.raises(FileNotFoundError, match="no folder or file"):
+            describe(tmp_path / "absent", default=default)
+        with pytest.raises(ValueError, match="there is no dataset_dir; expected a datalist"):
+            describe(None)
+        with pytest.raises(ValueError, match="no data were described"):
+            keep_description(default, tmp_path)
+        assert read_description(tmp_path / "model.pt", default) == default
+        (tmp_path / "model.pt").touch()
+        with pytest.raises(FileNotFoundError, match=r"no .*dataset.json, which says how images are normalized"):
+            read_description(tmp_path / "model.pt", default)
+        write_json(tmp_path, {"labels": V2})
+        with pytest.raises(ValueError, match=r"dataset.json holds no class_names and normalization"):
+            read_description(tmp_path / "model.pt")
