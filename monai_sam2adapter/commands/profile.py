@@ -18,16 +18,16 @@ __all__ = ["add_parser"]
 
 _NETWORKS = ("PromptFreeSAM2", "SAM2UNet", "SAM2UNeXT")
 # what the networks take, by the same names; where one is left out, the network's own default counts
-_NETWORK_OPTIONS = (
-    "variant",
-    "adapter",
-    "adapter_config",
-    "in_channels",
-    "out_channels",
-    "positional_encoding",
-    "dino_variant",
-    "dino_size",
-)
+_NETWORK_OPTIONS = {
+    "variant": (str, "size of SAM 2: tiny, small, base_plus or large"),
+    "adapter": (str, 'an adapter method, "none" or "full"'),
+    "adapter_config": (str, "settings of the adapter, as JSON: '{\"bottleneck_ratio\": 0.5}'"),
+    "in_channels": (int, "channels of the images"),
+    "out_channels": (int, "number of classes"),
+    "positional_encoding": (str, "peg or sam2, of PromptFreeSAM2"),
+    "dino_variant": (str, "size of DINOv2, of SAM2UNeXT: small, base or large"),
+    "dino_size": (int, "side of DINOv2's image in pixels, of SAM2UNeXT"),
+}
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -37,16 +37,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "profile", help=text, description=f"{text}. An option that is left out has the network's own default."
     )
     parser.add_argument("--network", choices=_NETWORKS, default=_NETWORKS[0], help="which one (%(default)s)")
-    parser.add_argument("--variant", help="size of SAM 2: tiny, small, base_plus or large")
-    parser.add_argument("--adapter", help='an adapter method, "none" or "full"')
-    parser.add_argument(
-        "--adapter_config", metavar="JSON", help="settings of the adapter: '{\"bottleneck_ratio\": 0.5}'"
-    )
-    parser.add_argument("--in_channels", type=int, help="channels of the images")
-    parser.add_argument("--out_channels", type=int, help="number of classes")
-    parser.add_argument("--positional_encoding", help="peg or sam2, of PromptFreeSAM2")
-    parser.add_argument("--dino_variant", help="size of DINOv2, of SAM2UNeXT: small, base or large")
-    parser.add_argument("--dino_size", type=int, help="side of DINOv2's image in pixels, of SAM2UNeXT")
+    for name, (kind, meaning) in _NETWORK_OPTIONS.items():
+        parser.add_argument(f"--{name}", type=kind, help=meaning)
     parser.add_argument(
         "--sizes", nargs="+", default=["256"], metavar="SIZE", help="side or HEIGHTxWIDTH in pixels, 32 or more (256)"
     )
