@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of an adapter in Python, in JSON and back."""
+"""The settings of an adapter in Python, in JSON and back; widths, counts and formulas of the methods."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ import torch.nn.functional as F
 
 from monai_sam2adapter.networks.adapters import (
     AdapterConfig,
+    AdaptFormer,
     BottleneckAdapter,
     BottleneckConfig,
+    ConvLoRAAdapter,
     HPAdapter,
+    LoRAAdapter,
     LWAdapter,
+    SMAdaptFormer,
 )
 
 
@@ -61,16 +65,30 @@ def test_width_of_the_bottleneck(adapter_class, channels, ratio, width):
     assert adapter.up.out_features == channels
 
 
-def test_counts_of_parameters():
-    # By hand, 96 channels, width 24: down 96 * 24 + 24, up 24 * 96 + 96.
-    linear = 96 * 24 + 24 + 24 * 96 + 96
-    # Deformable 3x3 (24 * 24 * 9 + 24) and its 27 offsets and masks (27 * 24 * 9 + 27).
-    hp = linear + 24 * 24 * 9 + 24 + 27 * 24 * 9 + 27
-    # Depthwise 3x3 and 1x1 and three BatchNorms of 2 * 24.
-    lw = linear + 24 * 9 + 24 + 3 * 2 * 24
-    for adapter_class, expected in ((HPAdapter, hp), (LWAdapter, lw)):
-        adapter = adapter_class(96, AdapterConfig())
-        assert sum(parameter.numel() for parameter in adapter.parameters()) == expected
+LINEAR = 96 * 24 + 24 + 24 * 96 + 96  # by hand, 96 channels, width 24: down and up with bias
+LORA = (24 * 4 + 4 * 72) + (24 * 4 + 4 * 24)  # 24 channels, rank 4: down and up of qkv and proj
+
+
+@pytest.mark.parametrize(
+    ("adapter", "expected"),
+    [
+        # deformable 3x3, and its 27 offsets and masks
+        (HPAdapter(channels=96), LINEAR + 24 * 24 * 9 + 24 + 27 * 24 * 9 + 27),
+        # depthwise 3x3 and 1x1 and three BatchNorms of 2 * 24
+        (LWAdapter(96), LINEAR + 24 * 9 + 24 + 3 * 2 * 24),
+        (AdaptFormer(96), LINEAR),
+        # four dense 3x3 and one 1x1 without bias
+        (SMAdaptFormer(96), LINEAR + 4 * 24 * 24 * 9 + 24 * 24),
+        (BottleneckAdapter(96), 96 * 32 + 32 + 32 * 96 + 96),
+        (LoRAAdapter(24), LORA),
+        # for each of the two layers 4 experts (3x3 with bias) and a gate
+        (ConvLoRAAdapter(24), LORA + 2 * (4 * (4 * 4 * 9 + 4) + 4 * 4)),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, int) else "",
+)
+def test_counts_of_parameters_and_default_settings(adapter, expected):
+    assert sum(parameter.numel() for parameter in adapter.parameters()) == expected
+    assert adapter.config == adapter.config_class()
 
 
 class TestBottleneck:
@@ -95,3 +113,54 @@ class TestBottleneck:
     def test_ill_width(self, width):
         with pytest.raises(ValueError, match=f"width must be a whole number from 1, or None, got {width}"):
             BottleneckConfig(width=width)
+
+
+def test_adaptformer_by_its_formula(randomize, relative_error):
+    adapter = randomize(AdaptFormer(24))
+    state = adapter.state_dict()
+    assert list(state) == ["down.weight", "down.bias", "up.weight", "up.bias"]
+    x = torch.randn(2, 5, 7, 24)
+    hidden = F.gelu(x @ state["down.weight"].T + state["down.bias"])
+    assert hidden.shape[-1] == 6
+    expected = 0.5 * (hidden @ state["up.weight"].T + state["up.bias"])
+    assert relative_error(adapter(x), expected) < 1e-5
+
+
+def shifted(x, rows, columns):
+    """The map moved by whole pixels, zeros from outside."""
+    out = torch.zeros_like(x)
+    height, width = x.shape[-2:]
+    if abs(rows) < height and abs(columns) < width:
+        to_rows, to_columns = (
+            slice(max(0, rows), height + min(0, rows)),
+            slice(max(0, columns), width + min(0, columns)),
+        )
+        of_rows, of_columns = (
+            slice(max(0, -rows), height - max(0, rows)),
+            slice(max(0, -columns), width - max(0, columns)),
+        )
+        out[..., to_rows, to_columns] = x[..., of_rows, of_columns]
+    return out
+
+
+def test_sm_adaptformer_by_its_formula(randomize, relative_error):
+    adapter = randomize(SMAdaptFormer(24))
+    state = adapter.state_dict()
+    x = torch.randn(2, 30, 27, 24)
+    hidden = F.gelu(x @ state["down.weight"].T + state["down.bias"]).permute(0, 3, 1, 2)
+    pooled = torch.einsum("oi,bi->bo", state["spatial.pooled.weight"][..., 0, 0], hidden.mean(dim=(2, 3)))
+    mixed = hidden + pooled.relu()[..., None, None]
+    for index, dilation in enumerate((1, 12, 24, 36)):
+        kernel = state[f"spatial.convs.{index}.weight"]
+        taps = [(i, j) for i in range(3) for j in range(3)]
+        mixed = (
+            mixed
+            + sum(
+                torch.einsum(
+                    "oi,bihw->bohw", kernel[..., i, j], shifted(hidden, dilation * (1 - i), dilation * (1 - j))
+                )
+                for i, j in taps
+            ).relu()
+        )
+    expected = 0.5 * (mixed.permute(0, 2, 3, 1) @ state["up.weight"].T + state["up.bias"])
+    assert relative_error(adapter(x), expected) < 1e-5

@@ -14,13 +14,14 @@ from monai_sam2adapter.networks.adapters import (
     AdapterConfig,
     HPAdapter,
     LWAdapter,
+    MLPAdapter,
     adapter_names,
     get_adapter_class,
     inject_adapters,
     register_adapter,
     registry,
 )
-from monai_sam2adapter.networks.nets import PromptFreeSAM2
+from monai_sam2adapter.networks.nets import PromptFreeSAM2, SAM2ImageEncoder
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +120,16 @@ class TestMethodOfAUser:
     def test_second_method_of_the_name_is_refused(self):
         with pytest.raises(ValueError, match=r"'gain' is taken; registered: \['adaptformer', .*'gain', 'hp'"):
             register_adapter("gain")
+
+    def test_a_method_that_fails_on_one_block_leaves_none_adapted(self):
+        @register_adapter("fussy")
+        class Fussy(MLPAdapter):
+            def _spatial_layer(self, width):
+                if width > 30:
+                    raise RuntimeError("too wide")
+                return nn.Identity()
+
+        encoder = SAM2ImageEncoder("tiny")
+        with pytest.raises(RuntimeError, match="too wide"):
+            inject_adapters(encoder, "fussy")
+        assert not any(block.adapters for block in encoder.trunk.blocks)

@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from monai_sam2adapter.networks.adapters import AdapterConfig, HPAdapter, LWAdapter
 from monai_sam2adapter.networks.layers import ModulatedDeformConv2d, modulated_deform_conv2d
+from monai_sam2adapter.networks.macs import MAC_KINDS, count_macs
 from monai_sam2adapter.networks.nets import PromptFreeSAM2, SAM2UNet, SAM2UNeXT
-from monai_sam2adapter.networks.profiling import MAC_KINDS, count_macs
 from monai_sam2adapter.networks.utils import reparameterize_model
 
 
