@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 from monai.networks.utils import one_hot
 
-from monai_sam2adapter.visualize import PALETTE, OverlayPlanes, draw_case, draw_overlay, output_planes
+from monai_sam2adapter.visualize import PALETTE, OverlayPlanes, draw_overlay, output_planes
 
 CLASSES = ["ventricle", "wall"]
 TITLE, GAP = 26, 6  # pixels above and between the panels
@@ -78,6 +80,12 @@ def test_colors_can_be_chosen_and_repeat_for_more_classes() -> None:
     assert is_color(panel(draw_overlay(np.zeros((8, 8)), mask, panel_height=8), 1, 8), PALETTE[0]).any()
 
 
+def case_of(*arrays: np.ndarray, affine: np.ndarray | None = None) -> dict[str, torch.Tensor]:
+    """Image, prediction and perhaps label as an engine puts them out, of one channel."""
+    case = {key: torch.tensor(array)[None] for key, array in zip(("image", "pred", "label"), arrays, strict=False)}
+    return case if affine is None else case | {"image": MetaTensor(case["image"], affine=torch.tensor(affine))}
+
+
 # a mark at the patient's right front (anterior) top of a volume, in arrays stored in different orders
 @pytest.mark.parametrize(
     ("affine", "corner"),
@@ -91,15 +99,10 @@ def test_colors_can_be_chosen_and_repeat_for_more_classes() -> None:
 )
 def test_slice_is_shown_as_radiologists_do(affine, corner) -> None:
     """Axial slices: the patient's right is on the left of the picture, the front above."""
-    image = np.zeros((6, 8, 3))
     prediction = np.zeros((6, 8, 3))
     prediction[corner[0], corner[1], 1] = 1
-    picture = draw_case(image, prediction, affine=affine, panel_height=6)
-    rows, columns = np.nonzero(is_color(picture[TITLE:], PALETTE[0]))
-    width = (picture.shape[1] - GAP) // 2
-    assert rows.max() < (picture.shape[0] - TITLE) / 4
-    assert columns.min() == width + GAP
-    assert columns.max() < width + GAP + width / 4
+    planes = output_planes(case_of(np.zeros((6, 8, 3)), prediction, affine=affine))
+    assert np.argwhere(planes.prediction == 1).tolist() == [[0, 0]]
 
 
 def test_coronal_slice_has_the_head_above() -> None:
@@ -107,33 +110,34 @@ def test_coronal_slice_has_the_head_above() -> None:
     affine = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
     prediction = np.zeros((6, 8, 3))
     prediction[:, -1, 1] = 1
-    picture = draw_case(np.zeros((6, 8, 3)), prediction, affine=affine, panel_height=8)
-    assert set(np.nonzero(is_color(picture[TITLE:], PALETTE[0]))[0]) == {0}
+    planes = output_planes(case_of(np.zeros((6, 8, 3)), prediction, affine=affine))
+    assert set(np.argwhere(planes.prediction == 1)[:, 0]) == {0}
 
 
-def test_middle_slice_with_a_structure_is_drawn() -> None:
-    image = np.arange(9.0)[None, None] * np.ones((4, 4, 1)) + np.eye(4)[..., None] * 100
-    label = np.zeros((4, 4, 9))
+@pytest.mark.parametrize("channels", ["classes", "logits"])
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_middle_slice_with_a_structure_is_shown(channels, axis) -> None:
+    image = np.random.default_rng(0).random((4, 5, 9))
+    label, prediction = np.zeros((2, 4, 5, 9))
     label[1, 1, [2, 6, 7]] = 1
-    prediction = np.zeros_like(label)
-    prediction[2, 2, 6] = 2
-    picture = draw_case(image, prediction, label, panel_height=4)
-    assert is_color(panel(picture, 1, 4), PALETTE[0]).sum() == 1
-    assert is_color(panel(picture, 2, 4), PALETTE[1]).sum() == 1  # slice 6, where also the prediction is
-    assert draw_case(image, prediction * 0, label * 0, panel_height=4).shape == picture.shape
+    prediction[2, 2, 3] = prediction[1, 2, 6] = 2
+    for masks in ((label, prediction), (label * 0, prediction), (label * 0, prediction * 0)):
+        case = case_of(image, masks[1], masks[0])
+        if channels == "logits":
+            case |= {key: 2 * one_hot(case[key][None], 3)[0] - 0.7 for key in ("pred", "label")}
+        planes = output_planes(case, slice_axis=axis)
+        marked = next((np.flatnonzero(m.any(axis=(1, 2) if axis == 0 else (0, 1))) for m in masks if m.any()), None)
+        index = image.shape[axis] // 2 if marked is None else marked[len(marked) // 2]
+        for shown, volume in ((planes.label, masks[0]), (planes.prediction, masks[1])):
+            np.testing.assert_array_equal(shown, volume.take(index, axis).T if axis else volume[index].T[::-1])
 
 
 @pytest.mark.parametrize(
-    ("shapes", "message"),
-    [
-        ([(4, 4, 2), (4, 4, 3), None], "must be volumes"),
-        ([(4, 4, 2), (4, 4, 2), (4, 5, 2)], r"got \[\(4, 4, 2\), \(4, 4, 2\), \(4, 5, 2\)\]"),
-        ([(4, 4), (4, 4), None], "must be volumes"),
-    ],
+    "shapes", [[(4, 4, 2), (4, 4, 3)], [(4, 4, 2), (4, 4, 2), (4, 5, 2)], [(4, 4), (4, 5)], [(4,)] * 2]
 )
-def test_volumes_of_other_shapes_are_refused(shapes, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        draw_case(*(None if shape is None else np.zeros(shape) for shape in shapes))
+def test_outputs_of_other_shapes_are_refused(shapes) -> None:
+    with pytest.raises(ValueError, match=rf"must be images .* of one size, got \[{re.escape(str(shapes)[1:-1])}\]"):
+        output_planes(case_of(*map(np.zeros, shapes)))
 
 
 def test_images_of_other_shapes_are_refused() -> None:
@@ -141,24 +145,6 @@ def test_images_of_other_shapes_are_refused() -> None:
         draw_overlay(np.zeros((4, 4, 2)), np.zeros((4, 4)))
     with pytest.raises(ValueError, match=r"prediction has shape \(4, 5\), expected that of the image, \(4, 4\)"):
         draw_overlay(np.zeros((4, 4)), np.zeros((4, 5)))
-
-
-@pytest.mark.parametrize("n_channels", [1, 3], ids=["classes", "logits"])
-def test_output_of_an_engine_shows_the_same_slice(n_channels) -> None:
-    """The slice is chosen without the class numbers of the whole volume."""
-    image, label = torch.rand(1, 8, 6, 5), torch.zeros(1, 8, 6, 5)
-    label[0, 2:5, 1:4, [1, 3, 4]] = 2
-    affine = torch.diag(torch.tensor([2.0, 2, 3, 1], dtype=torch.float64))
-    prediction = label.roll(1, dims=1)
-    case = {"image": MetaTensor(image, affine=affine), "label": label, "pred": prediction}
-    if n_channels > 1:
-        case |= {"label": one_hot(label[None], 3)[0], "pred": 2 * one_hot(prediction[None], 3)[0] - 0.7}
-    volumes = [volume[0].numpy() for volume in (image, prediction, label)]
-    for axis in (-1, 0):
-        expected = draw_case(*volumes, affine.numpy(), CLASSES, slice_axis=axis)
-        np.testing.assert_array_equal(output_planes(case, slice_axis=axis).draw(CLASSES), expected)
-    with pytest.raises(ValueError, match=r"must be volumes .* got \[\(8, 6, 5\), \(8, 6, 2\), \(8, 6, 5\)\]"):
-        output_planes(case | {"pred": case["pred"][..., :2]})
 
 
 def test_large_planes_are_reduced_to_fit() -> None:
