@@ -25,16 +25,7 @@ from PIL import Image
 
 from .._version import __version__
 from ..networks.weights import sha256_of_file
-from ..reports import (
-    evaluation_results,
-    example_cases,
-    format_cases_csv,
-    format_results_json,
-    format_results_text,
-    format_summary_csv,
-    render_html_report,
-)
-from ..utils.files import atomic_path
+from ..reports import evaluation_results, example_cases, format_results_text, write_report
 from ..visualize import output_planes
 from .case_names import get_case_names, get_case_sources
 
@@ -179,15 +170,7 @@ class CaseReportSaver:
             **evaluation_results(names, self.class_names, scores, confusions, self.background_name),
         }
         pictures = [(caption, _draw(planes[source])) for source, caption in examples.items() if source in planes]
-        files = {
-            "results.json": format_results_json(results),
-            "cases.csv": format_cases_csv(results),
-            "summary.csv": format_summary_csv(results),
-            "report.html": render_html_report(results, pictures),
-        }
-        for name, text in files.items():
-            with atomic_path(self.output_dir / name) as temporary:
-                temporary.write_text(text, encoding="utf-8", newline="")
+        files = write_report(results, self.output_dir, pictures)
         logger.info("%s\nWritten to %s: %s", format_results_text(results), self.output_dir, ", ".join(files))
 
     def _details(self, engine: Engine, n_cases: int) -> dict[str, np.ndarray]:

@@ -5,14 +5,6 @@ from __future__ import annotations
 
 from .evaluation_results import evaluation_results, example_cases
 from .html_report import render_html_report
-from .tables import format_cases_csv, format_results_json, format_results_text, format_summary_csv
+from .report_files import format_results_text, write_report
 
-__all__ = [
-    "evaluation_results",
-    "example_cases",
-    "format_cases_csv",
-    "format_results_json",
-    "format_results_text",
-    "format_summary_csv",
-    "render_html_report",
-]
+__all__ = ["evaluation_results", "example_cases", "format_results_text", "render_html_report", "write_report"]

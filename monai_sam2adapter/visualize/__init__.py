@@ -4,13 +4,6 @@
 from __future__ import annotations
 
 from .box_plot import draw_box_plot
-from .overlay import PALETTE, OverlayPlanes, draw_case, draw_overlay, output_planes
+from .overlay import PALETTE, OverlayPlanes, draw_overlay, output_planes
 
-__all__ = [
-    "PALETTE",
-    "OverlayPlanes",
-    "draw_box_plot",
-    "draw_case",
-    "draw_overlay",
-    "output_planes",
-]
+__all__ = ["PALETTE", "OverlayPlanes", "draw_box_plot", "draw_overlay", "output_planes"]

@@ -16,7 +16,7 @@ from scipy.ndimage import binary_erosion
 
 from ..data.label_scheme import PALETTE
 
-__all__ = ["PALETTE", "OverlayPlanes", "draw_case", "draw_overlay", "output_planes"]
+__all__ = ["PALETTE", "OverlayPlanes", "draw_overlay", "output_planes"]
 
 _TITLE_HEIGHT = 26
 _GAP = 6
@@ -111,8 +111,9 @@ def output_planes(
     """
     Choose what to show of one case of an engine's output.
 
-    Of volumes it is the slice of :py:func:`draw_case`; two-dimensional images are shown as MONAI's readers give them,
-    first axis to the right.
+    Of a volume it is the median of the slices with a structure in the label, else in the prediction, else the middle
+    one. It is turned as radiologists look at it, by the affine of the image: front or head up, the patient's right on
+    the left. Without an affine, and in two-dimensional images, the first axis runs to the right and the second down.
 
     Args:
         case: one element of ``engine.state.output``, decollated.
@@ -129,55 +130,28 @@ def output_planes(
     Raises:
         ValueError: when image, prediction and label differ in shape.
     """
-    image, prediction = _plain(case[image_key]), _plain(case[pred_key])
-    label = None if case.get(label_key) is None else _plain(case[label_key])
-    if image.ndim == 4:  # (C, X, Y, Z)
-        _check_volumes(*(None if volume is None else volume.shape[1:] for volume in (image, prediction, label)))
+    image = case[image_key]
+    tensors = {"image": _plain(image), "prediction": _plain(case[pred_key])}
+    if case.get(label_key) is not None:
+        tensors["label"] = _plain(case[label_key])
+    shapes = [tuple(tensor.shape[1:]) for tensor in tensors.values()]
+    if len(set(shapes)) > 1 or len(shapes[0]) not in (2, 3):
+        raise ValueError(
+            f"{', '.join(tensors)} must be images (C, X, Y) or volumes (C, X, Y, Z) of one size, got {shapes}; invert "
+            "the resizing of the prediction first."
+        )
+    if len(shapes[0]) == 2:
+        planes = {name: _to_plane(name, tensor).swapaxes(0, 1) for name, tensor in tensors.items()}
+    else:
         axis = slice_axis % 3
-        index = _middle_slice([_marks(channels) for channels in (label, prediction) if channels is not None], axis)
-        image, prediction = (volume.narrow(axis + 1, index, 1) for volume in (image, prediction))
-        label = None if label is None else label.narrow(axis + 1, index, 1)
-        affine = case[image_key].affine.cpu().numpy() if isinstance(case[image_key], MetaTensor) else None
-        return _volume_planes(image[0].numpy(), _to_classes(prediction), _to_classes(label), affine, axis)
-    plane = image.numpy().T if len(image) == 3 else image[0].numpy().T  # (C, X, Y) -> (Y, X, 3) or (Y, X)
-    return _planes(plane, _to_classes(prediction).T, None if label is None else _to_classes(label).T)
-
-
-def draw_case(
-    image: np.ndarray,
-    prediction: np.ndarray,
-    label: np.ndarray | None = None,
-    affine: np.ndarray | None = None,
-    class_names: Sequence[str] = (),
-    slice_axis: int = -1,
-    panel_height: int = 320,
-    class_colors: Sequence[tuple[int, int, int]] = PALETTE,
-) -> np.ndarray:
-    """
-    Draw the middle slice of a volume that has a structure in it, upright, as :py:func:`draw_overlay` does.
-
-    "Middle" is the median of the slices with a structure in the label, else in the prediction, else the middle one.
-    With an affine the slice is turned as radiologists look at it: front or head up, the patient's right on the left.
-    Without, the first array axis runs to the right and the second down.
-
-    Args:
-        image: intensities, ``(X, Y, Z)``.
-        prediction: class of each voxel, ``(X, Y, Z)``, 0 is background.
-        label: true class of each voxel, ``(X, Y, Z)``. Defaults to None: no such panel.
-        affine: voxel to world (RAS+, mm) matrix, ``(4, 4)``. Defaults to None.
-        class_names: names of the classes 1, 2, ... for the legend. Defaults to none.
-        slice_axis: array axis that is cut into slices. Defaults to -1.
-        panel_height: see :py:func:`draw_overlay`. Defaults to 320.
-        class_colors: see :py:func:`draw_overlay`. Defaults to :py:data:`PALETTE`.
-
-    Returns:
-        picture, ``(rows, columns, 3)``, uint8.
-
-    Raises:
-        ValueError: when the arrays are not three-dimensional or differ in shape.
-    """
-    planes = _volume_planes(image, prediction, label, affine, slice_axis)
-    return planes.draw(class_names, panel_height, class_colors)
+        tensors["image"] = tensors["image"][:1]
+        index = _middle_slice([tensors[name] for name in ("label", "prediction") if name in tensors], axis)
+        codes = aff2axcodes(image.affine.cpu().numpy()) if isinstance(image, MetaTensor) else ("L", "P", "S")
+        planes = {
+            name: _upright(_to_plane(name, tensor.select(axis + 1, index)), [codes[other] for other in _others(axis)])
+            for name, tensor in tensors.items()
+        }
+    return _planes(planes["image"], planes["prediction"], planes.get("label"))
 
 
 def draw_overlay(
@@ -210,39 +184,29 @@ def draw_overlay(
     return _planes(image, prediction, label).draw(class_names, panel_height, class_colors)
 
 
-def _volume_planes(
-    image: np.ndarray, prediction: np.ndarray, label: np.ndarray | None, affine: np.ndarray | None, slice_axis: int
-) -> OverlayPlanes:
-    _check_volumes(image.shape, prediction.shape, None if label is None else label.shape)
-    axis = slice_axis % 3
-    index = _middle_slice([mask for mask in (label, prediction) if mask is not None], axis)
-    codes = ("L", "P", "S") if affine is None else aff2axcodes(affine)
-    first, second = (codes[other] for other in _others(axis))
-
-    def upright(volume: np.ndarray) -> np.ndarray:
-        plane = volume.take(index, axis=axis)
-        # rows must run down and columns right: towards back, feet and the patient's left
-        plane = plane[_step(first), _step(second)]
-        return plane.T if _VERTICALITY[first] < _VERTICALITY[second] else plane
-
-    planes = upright(image), upright(prediction), None if label is None else upright(label)
-    return _planes(*planes)
-
-
-def _check_volumes(*shapes: Sequence[int] | None) -> None:
-    given = [tuple(shape) for shape in shapes if shape is not None]
-    if len(given[0]) != 3 or len(set(given)) > 1:
-        raise ValueError(
-            f"image, prediction and label must be volumes (X, Y, Z) of one shape, got {given}; invert the resizing of "
-            "the prediction first."
-        )
-
-
-def _middle_slice(masks: Sequence[np.ndarray], axis: int) -> int:
+def _middle_slice(masks: Sequence[torch.Tensor], axis: int) -> int:
     """Number of the median slice with a structure in the first mask that has any, else of the middle one."""
-    marked = [np.flatnonzero(mask.any(axis=_others(axis))) for mask in masks]
-    indices = next((found for found in marked if len(found)), np.arange(masks[0].shape[axis]))
-    return int(indices[len(indices) // 2])
+    for channels in masks:
+        # faster than class numbers of a whole volume
+        marks = channels[0] != 0 if len(channels) == 1 else (channels[1:] > channels[:1]).any(dim=0)
+        found = np.flatnonzero(marks.numpy().any(axis=_others(axis)))
+        if len(found):
+            return int(found[len(found) // 2])
+    return masks[0].shape[axis + 1] // 2
+
+
+def _to_plane(name: str, channels: torch.Tensor) -> np.ndarray:
+    """``(C, H, W)`` to gray values or class numbers, ``(H, W)``, or to colors, ``(H, W, 3)``."""
+    if name == "image" and len(channels) == 3:
+        return channels.movedim(0, -1).numpy()
+    return (channels[0] if name == "image" or len(channels) == 1 else channels.argmax(dim=0)).numpy()
+
+
+def _upright(plane: np.ndarray, codes: Sequence[str]) -> np.ndarray:
+    """Rows must run down and columns right: towards back, feet and the patient's left."""
+    first, second = codes
+    plane = plane[_step(first), _step(second)]
+    return plane.swapaxes(0, 1) if _VERTICALITY[first] < _VERTICALITY[second] else plane
 
 
 def _planes(image: np.ndarray, prediction: np.ndarray, label: np.ndarray | None) -> OverlayPlanes:
@@ -266,18 +230,6 @@ def _to_shown(image: np.ndarray) -> np.ndarray:
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
     return (tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor).detach().float().cpu()
-
-
-def _marks(channels: torch.Tensor) -> np.ndarray:
-    """Where there is a structure, ``(*spatial)``, without the time that class numbers of a whole volume take."""
-    return (channels[0] != 0 if len(channels) == 1 else (channels[1:] > channels[:1]).any(dim=0)).numpy()
-
-
-def _to_classes(channels: torch.Tensor | None) -> Any:
-    """Class numbers, ``(*spatial)``, from one channel that holds them or one channel for each class."""
-    if channels is None:
-        return None
-    return (channels[0] if len(channels) == 1 else channels.argmax(dim=0)).numpy()
 
 
 def _step(code: str) -> slice:

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -165,3 +169,29 @@ def tiny_network() -> TinyNetwork:
 @pytest.fixture
 def scripted_metric() -> type[ScriptedMetric]:
     return ScriptedMetric
+
+
+@pytest.fixture
+def run_two_processes() -> Callable[..., list[str]]:
+    """Run a script with arguments on two processes, as torchrun would; gives what each has written to stderr."""
+
+    def run(script: str, *arguments: str) -> list[str]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", script, *arguments],
+                env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+        return errors
+
+    return run

@@ -6,9 +6,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,6 @@ import torch
 from monai.bundle import run
 
 OURS = "monai_sam2adapter"
-METRIC = {"_target_": "monai.handlers.IgniteMetricHandler", "output_transform": "$from_engine(['pred', 'label'])"}
 
 
 def loader(key: str) -> dict[str, Any]:
@@ -25,15 +21,12 @@ def loader(key: str) -> dict[str, Any]:
     return {"_target_": "monai.data.DataLoader", "dataset": dataset, "batch_size": 1}
 
 
-def metric(name: str) -> dict[str, Any]:
-    return {**METRIC, "metric_fn": {"_target_": f"{OURS}.metrics.{name}"}}
-
-
 def config() -> dict[str, Any]:
     """A training of a 2D network on slices, validated on volumes."""
     return {
-        "imports": ["$import torch", "$from monai.data import MetaTensor", "$from monai.handlers import from_engine"],
+        "imports": ["$import torch", "$from monai.data import MetaTensor"],
         "output_dir": "out",
+        "metrics": ["dice", "iou", "hd95_mm", "asd_mm", "miou_pooled"],
         "epochs": 2,
         "resume": False,
         "overwrite": False,
@@ -89,19 +82,15 @@ def config() -> dict[str, Any]:
                     "argmax": [True, False],
                     "to_onehot": 3,
                 },
-                "key_val_metric": {"dice": metric("CaseDiceMetric")},
-                "additional_metrics": {
-                    "iou": metric("CaseIoUMetric"),
-                    "hd95_mm": metric("CaseHausdorffDistanceMetric"),
-                    "asd_mm": metric("CaseSurfaceDistanceMetric"),
-                    "miou_pooled": metric("PooledIoUMetric"),
+                "key_val_metric": {
+                    "dice": {"_target_": f"{OURS}.handlers.CaseScoresHandler", "metrics": "@metrics"}
                 },
                 "val_handlers": [
                     {
                         "_target_": f"{OURS}.handlers.CaseReportSaver",
                         "output_dir": "@output_dir",
                         "class_names": ["a", "b"],
-                        "metrics": ["dice", "iou", "hd95_mm", "asd_mm", "miou_pooled"],
+                        "metrics": "@metrics",
                     },
                     {
                         "_target_": f"{OURS}.handlers.OverlayImageHandler",
@@ -156,23 +145,8 @@ dist.barrier()
 """
 
 
-def test_two_processes_write_one_report_of_all_cases_and_plain_weights(config_file: str, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_PROCESSES, config_file],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+def test_two_processes_write_one_report_of_all_cases_and_plain_weights(config_file: str, run_two_processes) -> None:
+    errors = run_two_processes(TWO_PROCESSES, config_file)
     assert "Epoch 2/2" in errors[0]
     assert "Epoch 2/2" not in errors[1]
     with open("out/cases.csv", newline="") as file:

@@ -7,11 +7,7 @@ import csv
 import hashlib
 import json
 import logging
-import os
 import re
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +17,7 @@ from ignite.engine import Events
 from monai.data import MetaTensor
 
 from monai_sam2adapter.handlers import CaseReportSaver, get_case_names, get_case_sources
+from monai_sam2adapter.visualize import OverlayPlanes
 
 CLASSES = ["ventricle", "wall, outer"]
 
@@ -104,19 +101,25 @@ def test_structures_without_a_value_are_nan_and_left_out(evaluator_factory, tiny
     assert len({len(line) for line in table[1:6]}) == 1
 
 
-def test_unknown_metric_is_refused(evaluator_factory, tiny_network, tmp_path) -> None:
-    report = CaseReportSaver(tmp_path, CLASSES, metrics=["dice", "hd95"])
-    with pytest.raises(
-        ValueError, match=r"no details of the metrics \['hd95'\], only of \['dice', 'hd95_mm', 'iou', 'miou_pooled'\]"
-    ):
-        evaluator_factory(tiny_network, val_handlers=[report]).run()
+@pytest.mark.parametrize(
+    ("class_names", "metrics", "message"),
+    [
+        (
+            CLASSES,
+            ["dice", "hd95"],
+            r"no details of the metrics \['hd95'\], only of \['dice', 'hd95_mm', 'iou', 'miou_po",
+        ),
+        (["background", *CLASSES], ["dice"], r"values of shape \(3, 2\), expected 3 cases x 3 classes"),
+        (CLASSES, ["dice", "iou"], r"the metrics have scored \{'dice': 1\} cases, expected 3"),
+    ],
+    ids=["unknown metric", "class names", "other cases"],
+)
+def test_what_does_not_fit_is_refused(evaluator_factory, tiny_network, tmp_path, class_names, metrics, message) -> None:
+    details = [FixedDetails([[0.5, 0.5]])] if "scored" in message else []
+    report = CaseReportSaver(tmp_path, class_names, metrics=metrics)
+    with pytest.raises(ValueError, match=message):
+        evaluator_factory(tiny_network, val_handlers=[*details, report]).run()
     assert not list(tmp_path.iterdir())
-
-
-def test_wrong_number_of_class_names_is_refused(evaluator_factory, tiny_network, tmp_path) -> None:
-    report = CaseReportSaver(tmp_path, ["background", *CLASSES])
-    with pytest.raises(ValueError, match=r"values of shape \(3, 2\), expected 3 cases x 3 classes"):
-        evaluator_factory(tiny_network, val_handlers=[report]).run()
 
 
 def test_pooled_scores_and_the_run_are_in_all_files(evaluator_factory, tiny_network, tmp_path, caplog) -> None:
@@ -156,6 +159,15 @@ def test_pooled_scores_and_the_run_are_in_all_files(evaluator_factory, tiny_netw
     assert f"patient{distances.argmin():03d}: median and best<" in page or f"{distances.argmin():03d}: best<" in page
 
 
+def test_only_the_cases_that_are_shown_are_drawn(evaluator_factory, tiny_network, tmp_path, monkeypatch) -> None:
+    draw, sizes = OverlayPlanes.draw, []
+    monkeypatch.setattr(OverlayPlanes, "draw", lambda *args: (sizes.append(args[0].image.shape), draw(*args))[1])
+    report = CaseReportSaver(tmp_path, CLASSES, metrics=["dice"])
+    evaluator_factory(tiny_network, n_cases=6, val_handlers=[report]).run()
+    assert sizes == [(6, 8)] * 3
+    assert (tmp_path / "report.html").read_text().count("<img") == 1 + 3
+
+
 def test_only_pooled_scores_and_one_case(evaluator_factory, tiny_network, tmp_path, caplog) -> None:
     caplog.set_level(logging.INFO, logger="monai_sam2adapter")
     report = CaseReportSaver(tmp_path, CLASSES, metrics=["miou_pooled"])
@@ -183,15 +195,6 @@ def test_what_cannot_be_drawn_is_no_reason_for_no_report(evaluator_factory, tiny
     assert len(read(tmp_path / "cases.csv")) == 6
 
 
-def test_a_metric_of_other_cases_is_refused(evaluator_factory, tiny_network, tmp_path) -> None:
-    details = FixedDetails([[0.5, 0.5]])
-    with pytest.raises(ValueError, match=r"the metrics have scored \{'dice': 1\} cases, expected 3"):
-        evaluator_factory(
-            tiny_network, val_handlers=[details, CaseReportSaver(tmp_path, CLASSES, metrics=["dice", "iou"])]
-        ).run()
-    assert not list(tmp_path.iterdir())
-
-
 TWO_PROCESSES = """
 import sys
 from functools import partial
@@ -210,26 +213,11 @@ dist.destroy_process_group()
 """
 
 
-def test_two_processes_count_each_case_once(evaluator_factory, tiny_network, tmp_path) -> None:
+def test_two_processes_count_each_case_once(evaluator_factory, tiny_network, run_two_processes, tmp_path) -> None:
     """Five cases on two processes: the sampler gives the first one twice, unless it may leave a process with fewer."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_PROCESSES, str(tmp_path), str(Path(__file__).parent)],
-            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+    errors = run_two_processes(TWO_PROCESSES, str(tmp_path), str(Path(__file__).parent))
     report = CaseReportSaver(tmp_path / "one", CLASSES, ["dice", "hd95_mm", "miou_pooled"])
     evaluator_factory(tiny_network, n_cases=5, val_handlers=[report]).run()
-    errors = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
     assert errors[0].count("1 cases came more than once") == 1
     assert "came more than once" not in errors[1]
     expected = without_date(tmp_path / "one")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -14,7 +13,6 @@ import pytest
 from PIL import Image
 
 from monai_sam2adapter.reports import evaluation_results, render_html_report
-from monai_sam2adapter.visualize import draw_box_plot
 
 NAN = np.nan
 VOID = {"meta", "img", "br"}
@@ -127,26 +125,3 @@ def test_confusion_matrix_is_in_percent_of_the_truth() -> None:
     cells = [text for text in texts[start:] if text.strip()]
     assert cells[2:8] == ["background", "polyp", "background", "75.0 %", "3,000", "25.0 %"]
     assert cells[8:14] == ["1,000", "polyp", "0.0 %", "0", "0.0 %", "0"]
-
-
-def ink(picture: bytes) -> np.ndarray:
-    """Where a plot is not white."""
-    return np.asarray(Image.open(io.BytesIO(picture)).convert("L")) < 250
-
-
-@pytest.mark.parametrize("logarithmic", [False, True])
-def test_box_plot_shows_all_names_and_empty_classes_without_a_warning(logarithmic) -> None:
-    values = np.random.default_rng(0).uniform(0, 300 if logarithmic else 1, size=(9, len(SPECIAL)))
-    values[:, 2] = NAN
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        picture = draw_box_plot(values, SPECIAL, "HD95 ($mm)", logarithmic)
-        values[:, 2] = 0.5
-        fuller = draw_box_plot(values, SPECIAL, "HD95 ($mm)", logarithmic)
-    assert ink(picture).mean() > 0.01
-    assert ink(fuller).sum() > ink(picture).sum()
-
-
-def test_box_plot_is_the_same_each_time() -> None:
-    values = np.random.default_rng(0).uniform(size=(9, 2))
-    assert draw_box_plot(values, ["a", "b"], "Dice") == draw_box_plot(values, ["a", "b"], "Dice")

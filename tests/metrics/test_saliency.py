@@ -7,37 +7,28 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.metrics import MAEMetric
 from scipy.ndimage import gaussian_filter
 
 from monai_sam2adapter.metrics import (
-    METRIC_PROTOCOLS,
     CaseEMeasureMetric,
     CaseFMeasureMetric,
+    CaseMetric,
     CaseSMeasureMetric,
-    SaliencyScores,
+    ScoredMap,
+    create_metrics,
     saliency,
 )
 
 sod = pytest.importorskip("py_sod_metrics", reason="pysodmetrics is missing; install the extra 'sod'")
 
-# by the names that the bundle gives them
-METRICS = {
-    "s_measure": (CaseSMeasureMetric, {}),
-    **{f"e_{statistic}": (CaseEMeasureMetric, {"statistic": statistic}) for statistic in ("mean", "max", "adaptive")},
-    **{
-        f"f_{statistic}": (CaseFMeasureMetric, {"statistic": statistic})
-        for statistic in ("weighted", "mean", "max", "adaptive")
-    },
-}
+METRICS = ["s_measure", "e_mean", "e_max", "e_adaptive", "f_weighted", "f_mean", "f_max", "f_adaptive"]
 OBJECT = torch.zeros(1, 1, 40, 30)
 OBJECT[..., 10:25, 8:20] = 1
 NOTHING, ALL = torch.zeros_like(OBJECT), torch.ones_like(OBJECT)
 
 
-def build(name: str, **kwargs: str) -> SaliencyScores:
-    metric, options = METRICS[name]
-    return metric(**options, **kwargs)
+def build(name: str) -> CaseMetric:
+    return create_metrics([name])[name]
 
 
 def draw(number: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -91,7 +82,7 @@ class TestAgainstPysodmetrics:
         if rescaled:  # as pysodmetrics does by itself, but for a map of one value
             low, high = y_pred.amin((2, 3), True), y_pred.amax((2, 3), True)
             y_pred = torch.where(high > low, (y_pred - low) / (high - low).clamp(min=1e-12), y_pred)
-        metric = MAEMetric() if name == "mae" else build(name)
+        metric = build(name)
         for case in range(len(y)):
             metric(y_pred=y_pred[case : case + 1], y=y[case : case + 1])
         assert metric.aggregate().item() == pytest.approx(expected, abs=1e-6)
@@ -188,5 +179,12 @@ def test_without_pysodmetrics_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
         CaseSMeasureMetric()
 
 
-def test_every_measure_has_a_protocol() -> None:
-    assert METRIC_PROTOCOLS.keys() >= {*METRICS, "mae"}
+def test_one_scoring_serves_all_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    y_pred, y = (maps[1] for maps in tensors(draw(2)))
+    expected = {name: build(name)(y_pred=y_pred[None], y=y[None])[0] for name in [*METRICS, "mae"]}
+    steps = []
+    monkeypatch.setattr(saliency, "_step", lambda *args, step=saliency._step: (steps.append(args), step(*args))[1])
+    case = ScoredMap(y_pred, y)
+    for name, metric in create_metrics(list(expected)).items():
+        torch.testing.assert_close(metric.score_case(case), expected[name])
+    assert len(steps) == 4, "S, E, F and weighted F once each"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The results of an evaluation as CSV files, as JSON and as text for a log."""
+"""The results of an evaluation as files, and as text for a log."""
 
 from __future__ import annotations
 
@@ -7,57 +7,44 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-__all__ = ["format_cases_csv", "format_results_json", "format_results_text", "format_summary_csv"]
+from ..utils.files import atomic_path
+from .html_report import render_html_report
+
+__all__ = ["format_results_text", "write_report"]
 
 _COLUMNS = ("mean", "ci95_low", "ci95_high", "std", "median", "min", "max")
 
 
-def format_cases_csv(results: Mapping[str, Any]) -> str:
+def write_report(
+    results: Mapping[str, Any], output_dir: str | os.PathLike[str], pictures: Sequence[tuple[str, bytes]] = ()
+) -> list[str]:
     """
+    Write ``results.json``, ``cases.csv``, ``summary.csv`` and ``report.html``; see
+    :py:class:`monai_sam2adapter.handlers.CaseReportSaver` for what is in them.
+
     Args:
-        results: as :py:func:`evaluation_results` gives them.
+        results: as :py:func:`evaluation_results` gives them, ``title`` and ``about``.
+        output_dir: folder of the files; made when missing.
+        pictures: captions and PNG files of example cases.
 
     Returns:
-        one row for each case and class: ``case,class,<metrics>``.
+        names of the files.
     """
-    metrics = results["metrics"]
-    rows = [
-        [case, class_name, *(f"{metric['values'][n][c]:.6f}" for metric in metrics.values())]
-        for n, case in enumerate(results["cases"])
-        for c, class_name in enumerate(results["class_names"])
-    ]
-    return _csv([["case", "class", *metrics], *rows])
-
-
-def format_summary_csv(results: Mapping[str, Any]) -> str:
-    """
-    Args:
-        results: as :py:func:`evaluation_results` gives them.
-
-    Returns:
-        one row for each metric and class: ``metric,class,mean,ci95_low,ci95_high,std,median,min,max,n_valid``; ``nan``
-        where there is no such number.
-    """
-    rows = [
-        [name, row["class"], *(f"{row.get(column, math.nan):.6f}" for column in _COLUMNS), str(row["n_valid"])]
-        for name, metric in {**results["metrics"], **results["pooled"]}.items()
-        for row in metric["summary"]
-    ]
-    return _csv([["metric", "class", *_COLUMNS, "n_valid"], *rows])
-
-
-def format_results_json(results: Mapping[str, Any]) -> str:
-    """
-    Args:
-        results: as :py:func:`evaluation_results` gives them.
-
-    Returns:
-        all of them, with ``null`` for NaN, which JSON has not.
-    """
-    return json.dumps(_nan_to_none(results), indent=1, ensure_ascii=False, allow_nan=False)
+    files = {
+        "results.json": json.dumps(_nan_to_none(results), indent=1, ensure_ascii=False, allow_nan=False),
+        "cases.csv": _csv(_case_rows(results)),
+        "summary.csv": _csv(_summary_rows(results)),
+        "report.html": render_html_report(results, pictures),
+    }
+    for name, text in files.items():
+        with atomic_path(Path(output_dir) / name) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
+    return list(files)
 
 
 def format_results_text(results: Mapping[str, Any]) -> str:
@@ -85,6 +72,25 @@ def format_results_text(results: Mapping[str, Any]) -> str:
     return "\n".join([title, *text])
 
 
+def _case_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    metrics = results["metrics"]
+    rows = [
+        [case, class_name, *(f"{metric['values'][n][c]:.6f}" for metric in metrics.values())]
+        for n, case in enumerate(results["cases"])
+        for c, class_name in enumerate(results["class_names"])
+    ]
+    return [["case", "class", *metrics], *rows]
+
+
+def _summary_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    rows = [
+        [name, row["class"], *(f"{row.get(column, math.nan):.6f}" for column in _COLUMNS), str(row["n_valid"])]
+        for name, metric in {**results["metrics"], **results["pooled"]}.items()
+        for row in metric["summary"]
+    ]
+    return [["metric", "class", *_COLUMNS, "n_valid"], *rows]
+
+
 def _cell(row: Mapping[str, Any]) -> str:
     spread = "" if math.isnan(row["std"]) else f" +- {row['std']:.3f}"  # the mean of the classes has none
     return f"{row['mean']:.3f}{spread} ({row['n_valid']})"
@@ -97,6 +103,7 @@ def _csv(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _nan_to_none(value: Any) -> Any:
+    """JSON has no NaN."""
     if isinstance(value, Mapping):
         return {key: _nan_to_none(entry) for key, entry in value.items()}
     if isinstance(value, list):

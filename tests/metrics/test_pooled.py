@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.data import DataLoader, Dataset
-from monai.engines import SupervisedEvaluator
-from monai.handlers import IgniteMetricHandler, from_engine
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
 from torchmetrics.segmentation import DiceScore
 
@@ -79,28 +76,6 @@ def test_single_channel_has_foreground_and_background() -> None:
     two(y_pred=torch.cat([1 - pred, pred], 1), y=torch.cat([1 - truth, truth], 1))
     assert metric.confusion_matrix().tolist() == two.confusion_matrix().tolist() == [[2, 1], [1, 1]]
     torch.testing.assert_close(metric.aggregate(), torch.tensor((2 / 4 + 1 / 3) / 2))
-
-
-def test_is_a_key_metric_and_leaves_a_matrix_of_each_case() -> None:
-    items = [{"image": one_hot(torch.randint(0, 3, (1, 8, 6)), 3)[0]} for _ in range(3)]
-    for item in items:
-        item["label"] = item["image"].roll(1, dims=1)
-    evaluator = SupervisedEvaluator(
-        device="cpu",
-        val_data_loader=DataLoader(Dataset(items), batch_size=2),
-        network=torch.nn.Identity(),
-        key_val_metric={
-            "miou_pooled": IgniteMetricHandler(PooledIoUMetric(), output_transform=from_engine(["pred", "label"]))
-        },
-    )
-    evaluator.run()
-    reference = MulticlassJaccardIndex(3)
-    for item in items:
-        reference.update(item["image"].argmax(0), item["label"].argmax(0))
-    assert evaluator.state.best_metric == pytest.approx(reference.compute().item())
-    details = evaluator.state.metric_details["miou_pooled"]
-    assert details.shape == (3, 3, 3)
-    assert details.sum(dim=(1, 2)).tolist() == [48, 48, 48]
 
 
 LABELS = one_hot(torch.tensor([[0, 1, 2, 0]]), 3)
