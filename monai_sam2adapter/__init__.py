@@ -6,6 +6,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+from ._bare_names import register_bare_names
 from ._version import __version__
 
 __all__ = [
@@ -31,3 +32,6 @@ def __getattr__(name: str) -> ModuleType:
     if name in __all__:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+register_bare_names()

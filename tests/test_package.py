@@ -18,9 +18,14 @@ ROOT = Path(monai_sam2adapter.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 NAMES = [path.relative_to(ROOT.parent).as_posix() for path in FILES]
 
-# From what is used to what uses it; a folder imports itself and what stands before it.
-NETWORK_LAYERS = ("networks.layers", "networks.blocks", "networks.adapters", "networks.nets", "handlers")
-WITHOUT_NETWORKS = ("data", "transforms", "losses", "metrics", "inferers")
+# From what is used to what uses it: a room imports itself and those before it.
+ROOMS = (
+    *("utils", "losses", "metrics", "data", "inferers", "transforms", "visualize", "reports", "engines"),
+    *("networks.layers", "networks.blocks", "networks.adapters", "networks.weights", "networks.nets", "networks"),
+    *("handlers", "bundle", "comparison", "commands"),
+)
+# of the data: nobody but phantoms and checks knows a data set
+DATA_ROOMS = ("data.dicom", "data.readers", "data.datasets", "data.phantoms")
 IMPORTED_AT_FIRST_USE = ("timm", "torchvision")
 
 
@@ -64,13 +69,12 @@ def is_inside(module: str, folder: str) -> bool:
 
 def breaches(module: str, imports: set[str]) -> list[str]:
     """What a module imports against the directions."""
-    for index, folder in enumerate(NETWORK_LAYERS):
-        if is_inside(module, folder):
-            forbidden = NETWORK_LAYERS[index + 1 :]
-            return sorted(name for name in imports if any(is_inside(name, later) for later in forbidden))
-    if any(is_inside(module, folder) for folder in WITHOUT_NETWORKS):
-        return sorted(name for name in imports if is_inside(name, "networks"))
-    return []
+    found: set[str] = set()
+    for rooms in (ROOMS, DATA_ROOMS):
+        own = next((index for index, room in enumerate(rooms) if is_inside(module, room)), len(rooms))
+        later = rooms[own + 1 :]
+        found |= {name for name in imports for room in later if is_inside(name, room) and not is_inside(module, room)}
+    return sorted(found)
 
 
 class TestImports:
@@ -85,6 +89,10 @@ class TestImports:
             ("networks.blocks.x", "from monai_sam2adapter.networks.adapters import base"),
             ("networks.adapters.x", "from .. import nets"),
             ("networks.nets.x", "def f():\n    from ...handlers import Y"),
+            ("utils.x", "from ..data import y"),
+            ("reports.x", "from ..handlers import y"),
+            ("handlers.x", "from ..comparison import y"),
+            ("data.readers.x", "from ..datasets import y"),
             ("metrics.x", "import monai_sam2adapter.networks.utils"),
             ("data.x", "from ..networks import layers"),
             ("inferers.x", "from .. import networks"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``compare``: methods side by side on data sets, over seeds."""
+"""``compare``: methods side by side on data sets, over seeds, or raced to choose one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import logging
 import signal
 import sys
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from .settings import add_set_option, read_setting, split_setting
+
+if TYPE_CHECKING:
+    from ..comparison import ComparisonConfig
 
 __all__ = ["add_parser"]
 
@@ -17,13 +21,14 @@ __all__ = ["add_parser"]
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Describe the command to the parser of the command line."""
     text = (
-        "train and evaluate methods on data sets over seeds, and write tables and a plot of accuracy over computation; "
-        "run it again to go on where it stopped; exit code 1 when a training failed"
+        "train and evaluate methods on data sets over seeds, and write tables and a plot of accuracy over computation, "
+        "or with --choose race adapters on your data and write the best one's options; run it again to go on where it "
+        "stopped; exit code 1 when a training failed"
     )
     parser = commands.add_parser("compare", help=text, description=text)
-    parser.add_argument(
-        "--config", required=True, help="a JSON file, or a preset: quick (phantoms, minutes), cross, paper, gsam"
-    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", help="a JSON file, or a preset: quick (phantoms, minutes), cross, paper, gsam")
+    source.add_argument("--bundle", help="with --choose, in the place of --config: the bundle of the one --dataset")
     parser.add_argument("--output_dir", default="comparison_output", help="folder for all results (%(default)s)")
     parser.add_argument(
         "--dataset",
@@ -37,26 +42,53 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds, in the place of the comparison's own")
     parser.add_argument("--jobs", type=int, help="trainings at a time (1 on a GPU, else one a core, 4 at most)")
     parser.add_argument("--bundles_dir", default="bundles", help="folder of the bundles (%(default)s)")
+    parser.add_argument(
+        "--choose", action="store_true", help="race the methods, all adapters if the config names none, by validation"
+    )
+    parser.add_argument(
+        "--macs_budget",
+        type=float,
+        metavar="GMACS",
+        help="with --choose: most multiply-accumulate operations of one image, in 10^9",
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..comparison import ComparisonConfig, run_comparison
+    from ..comparison import choose_adapter, run_comparison
 
-    datasets = dict(split_setting(text, "--dataset", "NAME=FOLDER") for text in args.datasets)
-    overrides = dict(map(read_setting, args.settings))
-    config = ComparisonConfig.load(args.config).with_arguments(datasets, overrides, args.seeds)
+    config = _read_config(args)
     # what data lists and injections tell of themselves is for a single run
     logging.getLogger("monai_sam2adapter").setLevel(logging.ERROR)
     signal.signal(signal.SIGTERM, _stop)  # so that the trainings are ended, too
     try:
-        errors = run_comparison(config, args.output_dir, args.bundles_dir, args.jobs, _print)
+        if args.choose:
+            errors = choose_adapter(config, args.output_dir, args.bundles_dir, args.jobs, args.macs_budget, _print)
+        else:
+            errors = run_comparison(config, args.output_dir, args.bundles_dir, args.jobs, _print)
     except KeyboardInterrupt:
         print("Stopped; run the same command again to go on.", file=sys.stderr)
         return 130
     for cell, reason in errors.items():
         print(f"failed: {cell}: {reason}", file=sys.stderr)
     return 1 if errors else 0
+
+
+def _read_config(args: argparse.Namespace) -> ComparisonConfig:
+    from ..comparison import ComparisonConfig, adapter_methods
+
+    if not args.choose and (args.bundle is not None or args.macs_budget is not None):
+        raise ValueError("--bundle and --macs_budget go with --choose; add it, or leave them out.")
+    datasets = dict(split_setting(text, "--dataset", "NAME=FOLDER") for text in args.datasets)
+    if args.bundle is None:
+        config = ComparisonConfig.load(args.config, adapter_methods() if args.choose else None)
+    else:
+        if len(datasets) != 1:
+            raise ValueError(f"--bundle takes one --dataset NAME=FOLDER, got {len(datasets)}.")
+        (name,) = datasets
+        content = {"title": f"Adapters on {name}", "seeds": [0], "datasets": {name: {"bundle": args.bundle}}}
+        config = ComparisonConfig.from_dict(content, adapter_methods())
+    return config.with_arguments(datasets, dict(map(read_setting, args.settings)), args.seeds)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods side by side on data sets, over seeds."""
+"""Methods side by side on data sets, over seeds, and the choice of an adapter by measuring."""
 
 from __future__ import annotations
 
-from .cell import ComparisonCell
+from .choose import adapter_methods, choose_adapter
 from .comparison import run_comparison
 from .config import ComparisonConfig
+from .grid import ComparisonCell
 
-__all__ = ["ComparisonCell", "ComparisonConfig", "run_comparison"]
+__all__ = ["ComparisonCell", "ComparisonConfig", "adapter_methods", "choose_adapter", "run_comparison"]

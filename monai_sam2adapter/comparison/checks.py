@@ -5,51 +5,76 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
 
 from ..networks.weights import check_sam2_layout, prepare_base_weights
+from ..utils.files import read_json
 from ..utils.text import nearest_name
-from .cell import ComparisonCell
+from .grid import ComparisonCell
 
-__all__ = ["check_cells", "check_disk", "check_earlier_runs", "check_keys"]
+__all__ = ["BundleFacts", "check_cells", "check_earlier_runs", "check_keys", "parse", "reason_of"]
 
 
-def check_cells(cells: Sequence[ComparisonCell]) -> list[str]:
+@dataclass(frozen=True)
+class BundleFacts:
     """
-    Check bundles, keys, data, metrics and devices of cells, and the networks of trunks; other networks are checked when
-    they are measured.
+    What a bundle with the options of a cell says.
 
     Args:
-        cells: one for each method and data set is enough, and all trunks.
+        cases: checksum of the names of all cases.
+        device: where it trains.
+        variant: size of SAM 2.
+        epochs: number of epochs.
+        val_interval: epochs from one validation to the next.
+    """
+
+    cases: str
+    device: str
+    variant: str
+    epochs: int
+    val_interval: int
+
+
+def check_cells(trunks: Sequence[ComparisonCell], cells: Sequence[ComparisonCell]) -> list[BundleFacts]:
+    """
+    Check bundles, keys, data, metrics and devices of cells, and the networks of trunks; other networks are checked when
+    they are measured. Each bundle is parsed once.
+
+    Args:
+        trunks: the trainings of trunks.
+        cells: one for each method and data set is enough.
 
     Returns:
-        for each cell a checksum of the names of its cases.
+        what the bundles of the trunks and then of the cells say.
 
     Raises:
         ValueError: when one of them could not run; the message names it.
     """
-    checksums = []
-    variants: dict[str, str] = {}
-    for cell in cells:
+    facts: dict[ComparisonCell, BundleFacts] = {}
+    for cell in [*trunks, *cells]:
         try:
-            checksums.append(_check_cell(cell))
-            if cell.metric is None:
-                variants[cell.method] = _check_trunk(cell)
+            facts[cell] = _check_cell(cell)
         except Exception as error:  # MONAI wraps what a config raises in errors of its own
             raise ValueError(f"{cell}: {reason_of(error)}") from error
+    by_file = {trunk.trunk_file: trunk for trunk in trunks}
     for cell in cells:
-        if cell.trunk is not None:
-            _check_adapted_trunk(cell, variants)
-    return checksums
+        trunk = by_file.get(str(cell.trunk), cell)
+        if cell.trunk is not None and "sam2_checkpoint" in cell.options:
+            raise ValueError(f"{cell}: sam2_checkpoint and a trunk exclude each other; take one of the two.")
+        if facts[cell].variant != facts[trunk].variant:
+            raise ValueError(
+                f"{cell}: variant {facts[cell].variant!r} cannot adapt the trunk {trunk.method}, which is "
+                f"{facts[trunk].variant!r}."
+            )
+    return list(facts.values())
 
 
-def check_earlier_runs(cells: Sequence[ComparisonCell], output_dir: Path) -> None:
+def check_earlier_runs(cells: Iterable[ComparisonCell]) -> None:
     """
     Refuse a folder that holds the same cells with other settings.
 
@@ -57,34 +82,13 @@ def check_earlier_runs(cells: Sequence[ComparisonCell], output_dir: Path) -> Non
         ValueError: when a cell of this name was run otherwise.
     """
     for cell in cells:
-        earlier = ComparisonCell.read(cell.folder(output_dir))
+        earlier = ComparisonCell.read(cell.folder)
         differences = [] if earlier is None else cell.differences(earlier)
         if differences:
             raise ValueError(
-                f"{cell.folder(output_dir)} holds {cell} with other settings: {'; '.join(differences[:5])}. Take "
-                "another --output_dir, or delete that folder to run it anew."
+                f"{cell.folder} holds {cell} with other settings: {'; '.join(differences[:5])}. Take another "
+                "--output_dir, or delete that folder to run it anew."
             )
-
-
-def check_disk(
-    cells: Sequence[ComparisonCell], num_parameters: Mapping[tuple[str, str], int], output_dir: Path, jobs: int
-) -> None:
-    """
-    Check that the weights of all cells that are still to be run fit on the disk, and the checkpoints of those that run.
-
-    Raises:
-        ValueError: when they do not.
-    """
-    left = [cell for cell in cells if ComparisonCell.result(cell.folder(output_dir)) is None]
-    needed = sum(4 * num_parameters[cell.dataset, cell.method] for cell in left)
-    if left:  # with an optimizer that keeps two numbers for each weight
-        needed += jobs * 3 * 4 * max(num_parameters.values())
-    free = shutil.disk_usage(output_dir).free
-    if needed > free:
-        raise ValueError(
-            f"the weights of {len(left)} trainings need {needed / 1e9:.1f} GB in {output_dir}, there are "
-            f"{free / 1e9:.1f} GB; free some, or take another --output_dir."
-        )
 
 
 def check_keys(keys: Iterable[str], config: Mapping[str, Any]) -> None:
@@ -99,20 +103,23 @@ def check_keys(keys: Iterable[str], config: Mapping[str, Any]) -> None:
         ValueError: when there is no such key; the message names the nearest one.
     """
     for key in keys:
-        _check_key(key, config)
+        parts = key.split("#")
+        entry: Any = config
+        for part in parts[:-1] or parts:
+            if isinstance(entry, list):
+                entry = {str(index): item for index, item in enumerate(entry)}
+            known = list(entry) if isinstance(entry, Mapping) else []
+            if part not in known:
+                raise ValueError(f"the bundle has no key {part!r} (option {key}); {nearest_name(part, known)}")
+            entry = entry[part]
 
 
-def parse(cell: ComparisonCell, *configs: str, **options: Any) -> ConfigParser:
-    """The configs of a cell's bundle with its options."""
+def parse(cell: ComparisonCell) -> ConfigParser:
+    """The training of a cell's bundle with its options."""
     parser = ConfigParser()
-    parser.read_config(cell.config_files(*configs))
-    parser.update({**cell.common_options(), **options})
+    parser.read_config(str(cell.config_file("train")))
+    parser.update(cell.common_options())
     return parser
-
-
-def device_of(cell: ComparisonCell) -> torch.device:
-    """Where a cell is trained."""
-    return torch.device(parse(cell, "train").get_parsed_content("device"))
 
 
 def reason_of(error: BaseException) -> str:
@@ -122,36 +129,30 @@ def reason_of(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _check_cell(cell: ComparisonCell) -> str:
-    for file in cell.config_files("train", "evaluate"):
-        if not Path(file).is_file():
+def _check_cell(cell: ComparisonCell) -> BundleFacts:
+    files = [cell.config_file(name) for name in ("train", "evaluate")]
+    train, evaluate = map(read_json, files)
+    for file, content in zip(files, (train, evaluate), strict=True):
+        if content is None:
             raise ValueError(f"there is no {file}; run compare in a checkout of the project, or give --bundles_dir.")
-    train, evaluate = (json.loads(Path(f).read_text("utf-8")) for f in cell.config_files("train", "evaluate"))
     check_keys(cell.options, train)
-    parser = parse(cell, "train")
-    _check_device(device_of(cell))
-    _check_numbers(parser)
+    if cell.metric is not None and cell.metric not in (known := evaluate["metrics"]):
+        raise ValueError(f"the bundle measures {', '.join(known)}, not {cell.metric}; give one of them as metric.")
+    parser = parse(cell)
+    device = torch.device(parser.get_parsed_content("device"))
+    _check_device(device)
+    epochs, val_interval = (parser.get_parsed_content(key) for key in ("epochs", "val_interval"))
+    _check_epochs(epochs, val_interval)
+    variant = parser.get_parsed_content("variant")
     cases = [_names_of_cases(parser, part) for part in ("train", "validate")]
-    if cell.metric is not None:
-        known = [*train["validate"]["key_metric"], *evaluate.get("validate#key_metric", {})]
-        known = [*known, *evaluate["validate#additional_metrics"]]
-        if cell.metric not in known:
-            raise ValueError(f"the bundle measures {', '.join(known)}, not {cell.metric}; give one of them as metric.")
-        cases.append(_names_of_cases(parse(cell, "train", "evaluate", output_dir="eval"), "validate"))
-    return hashlib.sha256(json.dumps(cases).encode()).hexdigest()[:12]
-
-
-def _check_key(key: str, config: Mapping[str, Any]) -> None:
-    parts = key.split("#")
-    entry: Any = config
-    for part in parts[:-1] or parts:
-        if isinstance(entry, list):
-            known = [str(index) for index in range(len(entry))]
-        else:
-            known = list(entry) if isinstance(entry, Mapping) else []
-        if part not in known:
-            raise ValueError(f"the bundle has no key {part!r} (option {key}); {nearest_name(part, known)}")
-        entry = entry[int(part)] if isinstance(entry, list) else entry[part]
+    if cell.metric is None:
+        _check_trunk(parser)
+    else:
+        own = {key: evaluate[key] for key in ("split", "validate#dataset#data#split")}
+        parser.update({**own, **cell.common_options()})
+        cases.append(_names_of_cases(parser, "validate"))
+    checksum = hashlib.sha256(json.dumps(cases).encode()).hexdigest()[:12]
+    return BundleFacts(checksum, str(device), variant, epochs, val_interval)
 
 
 def _check_device(device: torch.device) -> None:
@@ -162,15 +163,14 @@ def _check_device(device: torch.device) -> None:
         raise ValueError("there is no device mps on this machine.")
 
 
-def _check_numbers(parser: ConfigParser) -> None:
-    epochs, interval = (parser.get_parsed_content(key) for key in ("epochs", "val_interval"))
-    for key, value in (("epochs", epochs), ("val_interval", interval)):
+def _check_epochs(epochs: Any, val_interval: Any) -> None:
+    for key, value in (("epochs", epochs), ("val_interval", val_interval)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{key} must be a whole number from 1, got {value!r}.")
-    if epochs % interval:
+    if epochs % val_interval:
         raise ValueError(
-            f"epochs {epochs} must be a multiple of val_interval {interval}, so that the last epoch is validated as "
-            "the others are; set both."
+            f"epochs {epochs} must be a multiple of val_interval {val_interval}, so that the last epoch is validated "
+            "as the others are; set both."
         )
 
 
@@ -181,22 +181,10 @@ def _names_of_cases(parser: ConfigParser, part: str) -> list[str]:
     return [str(case["case"]) for case in cases]
 
 
-def _check_trunk(cell: ComparisonCell) -> str:
-    """Build the network, which has to be trained as a whole and to fit SAM 2's layout; returns its variant."""
-    parser = parse(cell, "train")
+def _check_trunk(parser: ConfigParser) -> None:
+    """Build the network, which has to be trained as a whole and to fit SAM 2's layout."""
     network = parser.get_parsed_content("network_def")
     check_sam2_layout(network)
     if network.frozen_parts:
         raise ValueError(f"{', '.join(network.frozen_parts)} would stay frozen; train a trunk with adapter 'full'.")
     prepare_base_weights(network, parser.get_parsed_content("sam2_checkpoint"))
-    return network.variant
-
-
-def _check_adapted_trunk(cell: ComparisonCell, variants: Mapping[str, str]) -> None:
-    """A trunk fits networks of its own variant only, and takes the place of other weights."""
-    name = Path(str(cell.trunk)).parent.name
-    variant = parse(cell, "train").get_parsed_content("variant")
-    if variants.get(name, variant) != variant:
-        raise ValueError(f"{cell}: variant {variant!r} cannot adapt the trunk {name}, which is {variants[name]!r}.")
-    if "sam2_checkpoint" in cell.options:
-        raise ValueError(f"{cell}: sam2_checkpoint and a trunk exclude each other; take one of the two.")

@@ -4,24 +4,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..utils.files import atomic_path
-from .cell import ComparisonCell
-from .checks import check_cells, check_disk, check_earlier_runs, device_of
+from .checks import check_cells, check_earlier_runs
 from .config import ComparisonConfig
-from .costs import describe_machine, measure_costs
-from .grid import comparison_cells, trunk_cells, write_phantoms
+from .costs import measure_costs
+from .grid import ComparisonCell, build_grid, write_phantoms
 from .plot import write_plot
-from .runner import run_cells
-from .tables import cell_rows, markdown_tables, method_rows, write_csv
+from .run import run_cells
+from .tables import cell_rows, comparison_notes, method_rows, write_csv, write_markdown
 
-__all__ = ["run_comparison"]
+__all__ = ["Comparison", "locked_folder", "run_comparison"]
 
 _MAX_JOBS_ON_CPU = 4
 
@@ -54,121 +53,131 @@ def run_comparison(
     Raises:
         ValueError: when something is wrong with the comparison, or another one writes to the folder.
     """
-    if jobs is not None and jobs < 1:
-        raise ValueError(f"jobs must be at least 1, got {jobs}.")
-    output_dir = Path(output_dir).resolve()
-    output_dir.mkdir(parents=True, exist_ok=True)
+    with locked_folder(output_dir) as folder:
+        comparison = Comparison(config, folder, bundles_dir, jobs, report)
+        comparison.check_disk(comparison.cells, comparison.jobs)
+        failed = comparison.run_trunks()
+        comparison.write_tables(failed)
+        runnable = [cell for cell in comparison.cells if cell not in failed]
+        failed |= comparison.run(runnable, lambda errors: comparison.write_tables({**failed, **errors}))
+        comparison.write_tables(failed)
+        report(f"{folder}: results.csv, table.csv, table.md, plot.png, plot.svg.")
+        return {str(cell): reason for cell, reason in failed.items()}
+
+
+class Comparison:
+    """
+    The cells of a comparison, checked and measured.
+
+    Args: as of :func:`run_comparison`; ``folder`` is the output_dir.
+
+    Raises:
+        ValueError: when something is wrong with the comparison.
+    """
+
+    def __init__(
+        self,
+        config: ComparisonConfig,
+        folder: Path,
+        bundles_dir: str | os.PathLike[str],
+        jobs: int | None,
+        report: Callable[[str], None],
+    ) -> None:
+        if jobs is not None and jobs < 1:
+            raise ValueError(f"jobs must be at least 1, got {jobs}.")
+        self.config, self.folder, self.report = config, folder, report
+        trunks, cells = build_grid(config, folder, Path(bundles_dir).resolve())
+        write_phantoms(config, folder)
+        numbers = f"{len(config.datasets) * len(config.methods)} networks, {len(config.seeds)} seeds"
+        report(f"{config.title}: {len(cells)} trainings ({numbers}). Checking them.")
+
+        first = [cell for cell in cells if cell.seed == config.seeds[0]]  # seeds differ in nothing that can be checked
+        found = check_cells(trunks, first)
+        self.facts = {cell.place: fact for cell, fact in zip([*trunks, *first], found, strict=True)}
+
+        def checked(cell: ComparisonCell, adapts: Mapping[str, object]) -> ComparisonCell:
+            facts = self.facts[cell.place]
+            return replace(cell, cases=facts.cases, epochs=facts.epochs, adapts=adapts)
+
+        self.trunks = [checked(cell, {}) for cell in trunks]
+        adapts = {
+            cell.trunk_file: {"name": cell.method, "dataset": cell.dataset, **cell.identity()} for cell in self.trunks
+        }
+        self.cells = [checked(cell, adapts.get(str(cell.trunk), {})) for cell in cells]
+        check_earlier_runs([*self.trunks, *self.cells])
+        devices = {cell: self.facts[cell.place].device for cell in self.cells if cell.seed == config.seeds[0]}
+        on_gpu = any(device != "cpu" for device in devices.values())
+        self.jobs = jobs or (1 if on_gpu else min(_num_cores(), _MAX_JOBS_ON_CPU))
+        self.threads = max(1, _num_cores() // self.jobs)
+        self.costs = measure_costs(devices, folder, report)
+
+    def run(
+        self,
+        cells: Sequence[ComparisonCell],
+        ended: Callable[[Mapping[ComparisonCell, str]], None] = lambda errors: None,
+    ) -> dict[ComparisonCell, str]:
+        """Run cells; see :func:`~monai_sam2adapter.comparison.run.run_cells`."""
+        return run_cells(cells, self.jobs, self.threads, self.report, ended)
+
+    def run_trunks(self) -> dict[ComparisonCell, str]:
+        """Train the trunks; returns those that failed, and the cells that cannot be trained without them."""
+        numbers = f"{self.jobs} at a time with {self.threads} threads each"
+        self.report(f"Running {numbers}; each writes to log.txt in its folder.")
+        failed = self.run(self.trunks) if self.trunks else {}
+        reasons = {cell.trunk_file: reason for cell, reason in failed.items()}
+        without = {cell: f"its trunk failed: {reasons[cell.trunk]}" for cell in self.cells if cell.trunk in reasons}
+        return {**failed, **without}
+
+    def check_disk(self, cells: Sequence[ComparisonCell], num_checkpoints: int) -> None:
+        """
+        Check that the weights of all cells that are still to be run fit on the disk, with checkpoints.
+
+        Args:
+            cells: what is to be run.
+            num_checkpoints: how many of them hold a checkpoint at a time.
+
+        Raises:
+            ValueError: when they do not.
+        """
+        left = [cell for cell in cells if cell.result() is None]
+        sizes = [4 * self.costs[cell.place]["total_parameters"] for cell in left]
+        # with an optimizer that keeps two numbers for each weight
+        needed = sum(sizes) + num_checkpoints * 3 * max(sizes, default=0)
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise ValueError(
+                f"the weights of {len(left)} trainings need {needed / 1e9:.1f} GB in {self.folder}, there are "
+                f"{free / 1e9:.1f} GB; free some, or take another --output_dir."
+            )
+
+    def write_tables(self, errors: Mapping[ComparisonCell, str]) -> None:
+        """Write all tables and the plot, given what has failed so far."""
+        per_cell = cell_rows(self.cells, errors)
+        per_method = method_rows(per_cell, self.costs)
+        write_csv(per_cell, self.folder / "results.csv")
+        write_csv(per_method, self.folder / "table.csv")
+        notes = comparison_notes(self.config, per_cell, self.costs)
+        write_markdown(self.config.title, per_method, notes, self.folder / "table.md")
+        write_plot(self.config.title, per_method, self.folder)
+
+
+@contextmanager
+def locked_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """
+    Make a folder and keep other comparisons out of it.
+
+    Raises:
+        ValueError: when another one is in it.
+    """
+    path = Path(folder).resolve()
+    path.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(output_dir / ".lock", timeout=0):
-            return _run(config, output_dir, Path(bundles_dir).resolve(), jobs, report)
+        with FileLock(path / ".lock", timeout=0):
+            yield path
     except Timeout:
-        raise ValueError(
-            f"another comparison writes to {output_dir}; wait for it, or take another --output_dir."
-        ) from None
-
-
-def _run(
-    config: ComparisonConfig, output_dir: Path, bundles_dir: Path, jobs: int | None, report: Callable[[str], None]
-) -> dict[str, str]:
-    cells = comparison_cells(config, output_dir, bundles_dir)
-    trunks = trunk_cells(config, output_dir, bundles_dir)
-    write_phantoms(config, output_dir)
-    numbers = f"{len(config.datasets) * len(config.methods)} networks, {len(config.seeds)} seeds"
-    report(f"{config.title}: {len(cells)} trainings ({numbers}). Checking them.")
-    trunks, cells = _check(trunks, cells, config.seeds[0])
-    check_earlier_runs([*trunks.values(), *cells], output_dir)
-    first = [cell for cell in cells if cell.seed == config.seeds[0]]
-    on_gpu = any(device_of(cell).type != "cpu" for cell in first)
-    jobs = jobs or (1 if on_gpu else min(_num_cores(), _MAX_JOBS_ON_CPU))
-    threads = max(1, _num_cores() // jobs)
-    costs = measure_costs(first, output_dir, report)
-    check_disk(cells, {place: cost["total_parameters"] for place, cost in costs.items()}, output_dir, jobs)
-
-    report(f"Running {jobs} at a time with {threads} threads each; each writes to log.txt in its folder.")
-    failed: dict[ComparisonCell, str] = {}
-    if trunks:
-        failed |= run_cells(list(trunks.values()), output_dir, jobs, threads, report)
-    without_trunk = {file: failed[cell] for file, cell in trunks.items() if cell in failed}
-    failed |= {cell: f"its trunk failed: {without_trunk[cell.trunk]}" for cell in cells if cell.trunk in without_trunk}
-
-    def write(errors: Mapping[ComparisonCell, str]) -> None:
-        _write_tables(config, cells, output_dir, {**failed, **errors}, costs)
-
-    write({})
-    failed |= run_cells([cell for cell in cells if cell not in failed], output_dir, jobs, threads, report, write)
-    write({})
-    report(f"{output_dir}: results.csv, table.csv, table.md, plot.png, plot.svg.")
-    return {str(cell): reason for cell, reason in failed.items()}
-
-
-def _check(
-    trunks: Mapping[str, ComparisonCell], cells: Sequence[ComparisonCell], seed: int
-) -> tuple[dict[str, ComparisonCell], list[ComparisonCell]]:
-    """Check everything, and let every cell know its data and what its trunk depends on."""
-    first = [cell for cell in cells if cell.seed == seed]  # seeds differ in nothing that can be checked
-    checksums = check_cells([*trunks.values(), *first])
-    of_trunks, of_cells = checksums[: len(trunks)], checksums[len(trunks) :]
-    known = {file: replace(cell, cases=cases) for (file, cell), cases in zip(trunks.items(), of_trunks, strict=True)}
-    by_place = {(cell.dataset, cell.method): cases for cell, cases in zip(first, of_cells, strict=True)}
-
-    def complete(cell: ComparisonCell) -> ComparisonCell:
-        trunk = known.get(str(cell.trunk))
-        adapts = {} if trunk is None else {"name": trunk.method, "dataset": trunk.dataset, **trunk.identity()}
-        return replace(cell, cases=by_place[cell.dataset, cell.method], adapts=adapts)
-
-    return known, [complete(cell) for cell in cells]
-
-
-def _write_tables(
-    config: ComparisonConfig,
-    cells: Sequence[ComparisonCell],
-    output_dir: Path,
-    errors: Mapping[ComparisonCell, str],
-    costs: Mapping[tuple[str, str], Mapping[str, Any]],
-) -> None:
-    per_cell = cell_rows(cells, output_dir, errors)
-    per_method = method_rows(per_cell, costs)
-    write_csv(per_cell, output_dir / "results.csv")
-    write_csv(per_method, output_dir / "table.csv")
-    text = markdown_tables(config.title, per_method, _notes(config, per_cell, costs))
-    with atomic_path(output_dir / "table.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    write_plot(config.title, per_method, output_dir)
-
-
-def _notes(
-    config: ComparisonConfig,
-    rows: Sequence[Mapping[str, Any]],
-    costs: Mapping[tuple[str, str], Mapping[str, Any]],
-) -> list[str]:
-    """What a reader has to know to compare the numbers with others."""
-    notes = []
-    for dataset in config.datasets:
-        own = [row for row in rows if row["dataset"] == dataset and row["state"] == "finished"]
-        shapes = sorted({str(tuple(cost["input_shape"])) for place, cost in costs.items() if place[0] == dataset})
-        trunk = config.datasets[dataset].get("trunk")
-        options = config.options_of(dataset, next(iter(config.methods)))
-        weights = options.get("sam2_checkpoint", "what the bundle names as sam2_checkpoint")
-        if trunk:
-            weights = f"the trunk {trunk}, trained on {config.trunks[trunk]['dataset']} first"
-        cases = f"{own[0]['cases']} test cases" if own else "not evaluated yet"
-        notes.append(f"{dataset}: {cases}; costs of one image of {', '.join(shapes)}; adapts {weights}.")
-    notes += [f"{dataset}, {method}: {cost['choice']}" for (dataset, method), cost in costs.items() if cost["choice"]]
-    missing = sum(row["state"] != "finished" for row in rows)
-    if missing:
-        notes.append(f"{missing} of {len(rows)} trainings have no score; see results.csv.")
-    if len(config.seeds) > 1:
-        notes.append("± is the standard deviation over seeds, of a sample. It holds no other source of chance.")
-    notes.append(
-        "MACs count linear layers, convolutions, deformable ones, attention and resampling; latency and peak memory "
-        "are those of a forward pass in float32. All three are those of inference, with LW-Adapters and LoRA fused. "
-        f"{describe_machine(costs)}"
-    )
-    return notes
+        raise ValueError(f"another comparison writes to {path}; wait for it, or take another --output_dir.") from None
 
 
 def _num_cores() -> int:
     """Cores that this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from .. import data
+from ..utils.files import read_json
 from ..utils.text import nearest_name
 
 __all__ = ["ComparisonConfig"]
@@ -95,45 +94,46 @@ class ComparisonConfig:
         _check_options(dataset.get("options", {}), f"{place}#options")
 
     @classmethod
-    def load(cls, source: str | os.PathLike[str]) -> ComparisonConfig:
+    def load(
+        cls, source: str | os.PathLike[str], methods: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> ComparisonConfig:
         """
         Read a JSON file, or a preset of the package by its name.
+
+        Args:
+            source: path or name.
+            methods: those of a file that names none. Defaults to None: the file has to.
 
         Raises:
             FileNotFoundError: when ``source`` is neither.
             ValueError: when the file is no JSON, or its content is no comparison.
         """
         presets = cls.presets()
-        text = presets.get(str(source))
-        if text is None:
-            path = Path(source).expanduser()
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"there is no file {path}; give a JSON file or one of the presets {', '.join(presets)}."
-                )
-            text = path.read_text(encoding="utf-8")
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{source} is no JSON: {error}.") from error
-        return cls.from_dict(content)
+        path = presets.get(str(source), Path(source).expanduser())
+        content = read_json(path)
+        if content is None:
+            raise FileNotFoundError(
+                f"there is no file {path}; give a JSON file or one of the presets {', '.join(presets)}."
+            )
+        return cls.from_dict(content, methods)
 
     @classmethod
-    def presets(cls) -> dict[str, str]:
-        """The texts of the package's presets by their names."""
-        folder = files(__package__) / "presets"
-        found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".json")), key=lambda e: e.name)
-        return {entry.name.removesuffix(".json"): entry.read_text(encoding="utf-8") for entry in found}
+    def presets(cls) -> dict[str, Path]:
+        """The files of the package's presets by their names."""
+        return {path.stem: path for path in sorted((Path(__file__).parent / "presets").glob("*.json"))}
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> ComparisonConfig:
+    def from_dict(
+        cls, content: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> ComparisonConfig:
         """
-        Build a comparison from what a file holds.
+        Build a comparison from what a file holds, with methods where it names none.
 
         Raises:
             ValueError: when a key is unknown or missing, or a value does not fit.
         """
         _check_keys(content, ("title", "datasets", "methods", "seeds", "options", "trunks"), "the comparison")
+        content = content if methods is None else {"methods": methods, **content}
         missing = [key for key in ("title", "datasets", "methods", "seeds") if key not in content]
         if missing:
             raise ValueError(f"the comparison lacks {', '.join(missing)}.")

@@ -14,24 +14,22 @@ from typing import Any
 
 import torch
 
-from ..networks.adapter_choice import AUTO_ADAPTER, read_adapter_choice
 from ..networks.profiling import device_name, latencies_in_turn, profile_network
 from ..networks.utils import reparameterize_model
 from ..networks.weights import prepare_base_weights
 from ..utils.files import read_json, write_json
-from .cell import ComparisonCell
-from .checks import device_of, parse, reason_of
+from .checks import parse, reason_of
+from .grid import ComparisonCell
 
-__all__ = ["describe_machine", "measure_costs"]
+__all__ = ["measure_costs"]
 
-_FILE = "costs.json"
 # raised when something is measured in another way, so that older numbers are not taken for the same
-_REVISION = 2
+_REVISION = 3
 _REPEATS = 5
 
 
 def measure_costs(
-    cells: Sequence[ComparisonCell], output_dir: Path, report: Callable[[str], None]
+    cells: Mapping[ComparisonCell, str], output_dir: Path, report: Callable[[str], None]
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """
     Build every network, give it its weights, and measure it: parameters as it is trained, and MACs, latency and peak
@@ -42,29 +40,29 @@ def measure_costs(
     the same networks on the same machine.
 
     Args:
-        cells: one for each method and data set.
+        cells: one for each method and data set, with its device.
         output_dir: folder of the comparison.
         report: takes a line for each data set that is measured.
 
     Returns:
-        by data set and method ``input_shape``, ``trained_parameters``, ``total_parameters``, ``macs``, ``latency`` in
-        seconds, ``peak_memory`` in bytes, ``machine``, and ``choice``, what adapter "auto" has chosen and why.
+        by data set and method ``input_shape``, ``trained_parameters``, ``total_parameters``, ``macs``, ``peak_memory``
+        in bytes, ``machine``, and ``latency`` in seconds.
 
     Raises:
         ValueError: when a network cannot be built, or its weights do not fit; the message names it.
     """
-    kept: dict[str, Any] = read_json(output_dir / _FILE) or {}
-    costs: dict[tuple[str, str], dict[str, Any]] = {}
+    file = output_dir / "costs.json"
+    kept: dict[str, Any] = read_json(file) or {}
+    keys = {cell: _key_of(cell, device) for cell, device in cells.items()}
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
         own = [cell for cell in cells if cell.dataset == dataset]
-        keys = {cell: _key_of(cell) for cell in own}
         if any(keys[cell] not in kept for cell in own):
             report(f"Measuring {len(own)} networks on {dataset}.")
-            for cell, cost in zip(own, in_own_process(measure, own, output_dir), strict=True):
-                kept[keys[cell]] = cost
-            write_json(kept, output_dir / _FILE)
-        costs |= {(dataset, cell.method): kept[keys[cell]] for cell in own}
-    return costs
+            devices = [torch.device(cells[cell]) for cell in own]
+            measured = in_own_process(measure, own, devices)
+            kept |= {keys[cell]: cost for cell, cost in zip(own, measured, strict=True)}
+            write_json(kept, file)
+    return {cell.place: kept[keys[cell]] for cell in cells}
 
 
 def in_own_process(function: Callable[..., Any], *args: Any) -> Any:
@@ -73,64 +71,47 @@ def in_own_process(function: Callable[..., Any], *args: Any) -> Any:
         return pool.submit(function, *args).result()
 
 
-def describe_machine(costs: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:
-    """Where the costs were measured, as a sentence."""
-    return "Measured on " + "; ".join(dict.fromkeys(cost["machine"] for cost in costs.values())) + "."
-
-
-def measure(cells: Sequence[ComparisonCell], output_dir: Path) -> list[dict[str, Any]]:
+def measure(cells: Sequence[ComparisonCell], devices: Sequence[torch.device]) -> list[dict[str, Any]]:
     """The costs of the networks of one data set, in the order of the cells."""
     networks: dict[str, torch.nn.Module] = {}
-    costs: list[dict[str, Any]] = []
-    devices = {str(cell): device_of(cell) for cell in cells}
-    for cell in cells:
-        device = devices[str(cell)]
+    costs: dict[str, dict[str, Any]] = {}
+    for cell, device in zip(cells, devices, strict=True):
         try:
-            network, shape, choice = _build(cell, output_dir)
+            network, shape = _build(cell)
             counts = [(p.numel(), p.requires_grad) for p in network.parameters()]
-            networks[str(cell)] = reparameterize_model(network.eval(), inplace=True)
+            networks[cell.method] = reparameterize_model(network.eval(), inplace=True)
             # one network on the device at a time: on a GPU, all that is there counts as memory
             profile = profile_network(network, shape, repeats=1, device=device)
         except Exception as error:  # MONAI wraps what a config raises in errors of its own
             raise ValueError(f"{cell}: {reason_of(error)}") from error
-        cost = {
+        costs[cell.method] = {
             "input_shape": list(shape),
             "trained_parameters": sum(count for count, trained in counts if trained),
             "total_parameters": sum(count for count, _ in counts),
             "macs": profile.macs.total,
             "peak_memory": profile.peak_memory,
             "machine": _machine(device),
-            "choice": choice,
         }
-        costs.append(cost)
-    for name, network in networks.items():
-        network.to(devices[name])
-    shapes = {str(cell): cost["input_shape"] for cell, cost in zip(cells, costs, strict=True)}
-    latencies = latencies_in_turn(networks, shapes, _REPEATS)
-    return [{**cost, "latency": latencies[str(cell)]} for cell, cost in zip(cells, costs, strict=True)]
+    for network, device in zip(networks.values(), devices, strict=True):
+        network.to(device)
+    latencies = latencies_in_turn(networks, {name: cost["input_shape"] for name, cost in costs.items()}, _REPEATS)
+    return [{**cost, "latency": latencies[name]} for name, cost in costs.items()]
 
 
-def _build(cell: ComparisonCell, output_dir: Path) -> tuple[torch.nn.Module, tuple[int, ...], str]:
-    """The network as training starts with it, the shape of one image, and what adapter "auto" has chosen."""
-    # a training writes that beside its weights, which are not there yet
-    folder = output_dir / "choices" / cell.dataset / cell.method
-    parser = parse(cell, "train", output_dir=str(folder))
-    is_auto = parser["adapter"] == AUTO_ADAPTER
-    if is_auto:
-        parser.get_parsed_content("prepare_adapter")
+def _build(cell: ComparisonCell) -> tuple[torch.nn.Module, tuple[int, ...]]:
+    """The network as training starts with it, and the shape of one image."""
+    parser = parse(cell)
     network = parser.get_parsed_content("network_def")
     if cell.trunk is None:  # else there is no file yet
         options = ("sam2_checkpoint", "dinov2_checkpoint")
         checkpoint, dinov2 = (parser.get_parsed_content(key) if key in parser else None for key in options)
         prepare_base_weights(network, checkpoint, False, dinov2)
-    height, width = parser.get_parsed_content("spatial_size")
-    choice = str(read_adapter_choice(AUTO_ADAPTER, folder / "model.pt")) if is_auto else ""
-    return network, (1, network.in_channels, height, width), " ".join(choice.split())
+    return network, (1, network.in_channels, *parser.get_parsed_content("spatial_size"))
 
 
-def _key_of(cell: ComparisonCell) -> str:
-    """The network and the machine, as a text. The data, since they may decide on the adapter."""
-    machine = f"{platform.node()}, {device_of(cell)}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+def _key_of(cell: ComparisonCell, device: str) -> str:
+    """The network and the machine, as a text."""
+    machine = f"{platform.node()}, {device}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     return f"{_REVISION}: {cell.dataset}, {json.dumps(cell.identity())}, {machine}"
 
 

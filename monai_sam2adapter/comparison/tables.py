@@ -10,20 +10,19 @@ from statistics import mean, stdev
 from typing import Any
 
 from ..utils.files import atomic_path
-from .cell import ComparisonCell
+from .config import ComparisonConfig
+from .grid import ComparisonCell
 
-__all__ = ["cell_rows", "markdown_tables", "method_rows", "write_csv"]
+__all__ = ["cell_rows", "comparison_notes", "markdown_table", "method_rows", "write_csv", "write_markdown"]
 
 _DASH = "-"
 
 
-def cell_rows(
-    cells: Sequence[ComparisonCell], output_dir: Path, errors: Mapping[ComparisonCell, str]
-) -> list[dict[str, Any]]:
+def cell_rows(cells: Sequence[ComparisonCell], errors: Mapping[ComparisonCell, str]) -> list[dict[str, Any]]:
     """One row for each cell: its score and what was trained, or why there is none."""
     rows = []
     for cell in cells:
-        result = ComparisonCell.result(cell.folder(output_dir)) or {}
+        result = cell.result() or {}
         state = "finished" if result else "failed" if cell in errors else "waiting"
         rows.append(
             {"dataset": cell.dataset, "method": cell.method, "seed": cell.seed, "metric": cell.metric, "state": state}
@@ -78,17 +77,15 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         writer.writerows(rows)
 
 
-def markdown_tables(title: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> str:
+def write_markdown(title: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str], path: Path) -> None:
     """
-    The papers' table, methods in rows and data sets in columns, then a table of scores and costs for each data set.
+    Write the papers' table, methods in rows and data sets in columns, then scores and costs for each data set.
 
     Args:
         title: heading.
-        rows: of :func:`method_rows`.
+        rows: of :func:`method_rows`. The best mean of a data set is bold.
         notes: sentences below the tables.
-
-    Returns:
-        Markdown. The best mean of a data set is bold.
+        path: the file.
     """
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
@@ -100,13 +97,52 @@ def markdown_tables(title: str, rows: Sequence[Mapping[str, Any]], notes: Sequen
         return f"**{_score(row)}**" if method == best[dataset] else _score(row)
 
     heads = [f"{name} ({by_place[name, methods[0]]['metric']})" for name in datasets]
-    lines = [f"# {title}", "", *_table(["method", *heads], [[m, *(score(d, m) for d in datasets)] for m in methods])]
+    overview = [[method, *(score(dataset, method) for dataset in datasets)] for method in methods]
+    lines = [f"# {title}", "", *markdown_table(["method", *heads], overview)]
     for dataset in datasets:
         own = [by_place[dataset, method] for method in methods]
         cells = [[row["method"], score(dataset, row["method"]), str(row["seeds"]), *_costs(row)] for row in own]
         heads = ["method", own[0]["metric"], "seeds", "iterations", "trained parameters", "all parameters", "GMACs"]
-        lines += ["", f"## {dataset}", "", *_table([*heads, "latency", "peak memory"], cells)]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes), ""])
+        lines += ["", f"## {dataset}", "", *markdown_table([*heads, "latency", "peak memory"], cells)]
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join([*lines, "", *(f"- {note}" for note in notes), ""]), encoding="utf-8")
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table; all columns but the first are set to the right."""
+    rule = ["---"] + ["---:"] * (len(heads) - 1)
+    return [f"| {' | '.join(row)} |" for row in (heads, rule, *rows)]
+
+
+def comparison_notes(
+    config: ComparisonConfig,
+    rows: Sequence[Mapping[str, Any]],
+    costs: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> list[str]:
+    """What a reader has to know to compare the numbers with others, from the rows of the cells."""
+    notes = []
+    for dataset in config.datasets:
+        own = [row for row in rows if row["dataset"] == dataset and row["state"] == "finished"]
+        shapes = sorted({str(tuple(cost["input_shape"])) for place, cost in costs.items() if place[0] == dataset})
+        trunk = config.datasets[dataset].get("trunk")
+        options = config.options_of(dataset, next(iter(config.methods)))
+        weights = options.get("sam2_checkpoint", "what the bundle names as sam2_checkpoint")
+        if trunk:
+            weights = f"the trunk {trunk}, trained on {config.trunks[trunk]['dataset']} first"
+        cases = f"{own[0]['cases']} test cases" if own else "not evaluated yet"
+        notes.append(f"{dataset}: {cases}; costs of one image of {', '.join(shapes)}; adapts {weights}.")
+    missing = sum(row["state"] != "finished" for row in rows)
+    if missing:
+        notes.append(f"{missing} of {len(rows)} trainings have no score; see results.csv.")
+    if len(config.seeds) > 1:
+        notes.append("± is the standard deviation over seeds, of a sample. It holds no other source of chance.")
+    machines = "; ".join(dict.fromkeys(cost["machine"] for cost in costs.values()))
+    notes.append(
+        "MACs count linear layers, convolutions, deformable ones, attention and resampling; latency and peak memory "
+        "are those of a forward pass in float32. All three are those of inference, with LW-Adapters and LoRA fused. "
+        f"Measured on {machines}."
+    )
+    return notes
 
 
 def _best(rows: Sequence[Mapping[str, Any]]) -> str | None:
@@ -128,21 +164,12 @@ def _costs(row: Mapping[str, Any]) -> list[str]:
     iterations = str(row["iterations"]) if row["seeds"] else _DASH
     if "macs" not in row:
         return [iterations, *[_DASH] * 5]
+    milliseconds = 1e3 * row["latency"]
     return [
         iterations,
         f"{row['trained_parameters'] / 1e6:.2f} M",
         f"{row['total_parameters'] / 1e6:.2f} M",
         f"{row['macs'] / 1e9:.2f}",
-        f"{_three_digits(1e3 * row['latency'])} ms",
+        f"{milliseconds:.0f} ms" if milliseconds >= 100 else f"{milliseconds:.3g} ms",
         f"{row['peak_memory'] / 1e6:.0f} MB",
     ]
-
-
-def _three_digits(number: float) -> str:
-    """A number in three significant digits, without an exponent."""
-    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rule = ["---"] + ["---:"] * (len(heads) - 1)
-    return [f"| {' | '.join(row)} |" for row in (heads, rule, *rows)]

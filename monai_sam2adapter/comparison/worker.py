@@ -17,17 +17,18 @@ from filelock import FileLock
 from ..handlers import TrainingCheckpoint
 from ..networks.weights import load_network_weights, save_sam2_checkpoint
 from ..utils.files import read_json
-from .cell import TRUNK_FILE, ComparisonCell
 from .checks import parse, reason_of
+from .grid import ComparisonCell
 
 __all__ = ["main", "run_cell"]
 
 
-def run_cell(folder: Path) -> None:
+def run_cell(folder: str | Path) -> None:
     """
-    Train and evaluate what ``cell.json`` in a folder says, through MONAI's own entry, and write ``result.json``.
+    Train and evaluate what ``cell.json`` in a folder says, through MONAI's own entry, and write its result.
 
-    A training that was stopped goes on from its last epoch. Of the checkpoints only ``model.pt`` is kept.
+    A training that was stopped goes on from its last epoch. Of the checkpoints of one that is done only ``model.pt`` is
+    kept.
 
     Args:
         folder: the cell's folder.
@@ -39,28 +40,39 @@ def run_cell(folder: Path) -> None:
     if cell is None:
         raise FileNotFoundError(f"there is no cell.json in {folder}.")
     # a cell whose comparison was killed may be running still: wait for it, and take its result
-    with FileLock(folder / ".lock"):
-        if ComparisonCell.result(folder) is not None:
+    with FileLock(Path(folder) / ".lock"):
+        if cell.result() is not None:
             return
         start = time.perf_counter()
-        earlier = TrainingCheckpoint.progress(folder / "models")
-        trained = _train(cell, folder, earlier)
-        score = _write_trunk(cell, folder) if cell.metric is None else _evaluate(cell, folder)
+        earlier = TrainingCheckpoint.progress(cell.models)
+        result = _train(cell, earlier)
+        if cell.is_rung:
+            result["score"] = result["best_validation"]
+        elif cell.metric is None:
+            _write_trunk(cell)
+        else:
+            result |= _evaluate(cell)
+        was_cut = (earlier["epoch"] if earlier else 0) != cell.start_epoch
         # those of a part would be taken for the whole
-        seconds = None if earlier else round(time.perf_counter() - start, 1)
-        ComparisonCell.write_result({**trained, **score, "seconds": seconds}, folder)
-        (folder / "models" / "last.pt").unlink()  # with the optimizer, several times the weights
+        cell.write_result({**result, "seconds": None if was_cut else round(time.perf_counter() - start, 1)})
+        if not cell.is_rung:
+            (cell.models / "last.pt").unlink()  # with the optimizer, several times the weights
 
 
-def _train(cell: ComparisonCell, folder: Path, progress: dict[str, Any] | None) -> dict[str, Any]:
+def _train(cell: ComparisonCell, progress: dict[str, Any] | None) -> dict[str, Any]:
     """Run ``training``, unless all its epochs are done, given how far it was; returns how far it went."""
-    models = folder / "models"
-    if progress is None or progress["epoch"] < progress["max_epochs"]:
-        state = {"overwrite": True} if progress is None else {"resume": True}
-        _run("training", cell, ["train"], {"output_dir": str(models), **state})
-        progress = TrainingCheckpoint.progress(models)
+    if cell.is_rung and progress is not None and progress["epoch"] > cell.epochs:
+        progress = None  # of a race with other rungs
+    if progress is None or progress["epoch"] < cell.epochs:
+        options: dict[str, Any] = {"overwrite": True} if progress is None else {"resume": True}
+        if cell.is_rung:  # the schedule of the learning rate stays that of all epochs
+            options["train#trainer#max_epochs"] = cell.epochs
+        _run("training", cell, ["train"], {"output_dir": str(cell.models), **options})
+        progress = TrainingCheckpoint.progress(cell.models)
     if progress is None:
         raise RuntimeError("the training ended before its first epoch did.")
+    if progress["best_metric"] is None and cell.is_rung:
+        raise RuntimeError("the validation has given no number.")
     return {
         "epochs": progress["epoch"],
         "iterations": progress["iteration"],
@@ -69,31 +81,29 @@ def _train(cell: ComparisonCell, folder: Path, progress: dict[str, Any] | None) 
     }
 
 
-def _evaluate(cell: ComparisonCell, folder: Path) -> dict[str, Any]:
+def _evaluate(cell: ComparisonCell) -> dict[str, Any]:
     """Run ``evaluating`` with the best weights and read the score."""
-    results = folder / "eval"
-    options = {"checkpoint_file": str(folder / "models" / "model.pt"), "output_dir": str(results)}
+    results = Path(cell.folder) / "eval"
+    options = {"checkpoint_file": str(cell.models / "model.pt"), "output_dir": str(results)}
     _run("evaluating", cell, ["train", "evaluate"], options)
     content = read_json(results / "results.json")
-    summaries = {name: entry for part in ("pooled", "metrics") for name, entry in content[part].items()}
-    entry = summaries[cell.metric]
+    entry = {**content["pooled"], **content["metrics"]}[cell.metric]
     score = entry["summary"][-1]["mean"]
     if score is None:
         raise RuntimeError(f"{cell.metric} has no value on the test cases; see {results / 'results.json'}.")
     return {"score": score, "larger_is_better": entry["larger_is_better"], "cases": len(content["cases"])}
 
 
-def _write_trunk(cell: ComparisonCell, folder: Path) -> dict[str, Any]:
+def _write_trunk(cell: ComparisonCell) -> None:
     """Write the trained weights in the layout of SAM 2's files."""
-    network = parse(cell, "train").get_parsed_content("network_def")
-    load_network_weights(network, folder / "models" / "model.pt")
-    save_sam2_checkpoint(network, folder / TRUNK_FILE)
-    return {}
+    network = parse(cell).get_parsed_content("network_def")
+    load_network_weights(network, cell.models / "model.pt")
+    save_sam2_checkpoint(network, cell.trunk_file)
 
 
-def _run(run_id: str, cell: ComparisonCell, configs: list[str], options: dict[str, Any]) -> None:
+def _run(run_id: str, cell: ComparisonCell, configs: Sequence[str], options: dict[str, Any]) -> None:
     """Run one of the bundle's ids, and print the command that does the same."""
-    files = cell.config_files(*configs)
+    files = [str(cell.config_file(name)) for name in configs]
     options = {**cell.common_options(), **options}
     words = [run_id, "--config_file", str(files) if len(files) > 1 else files[0]]
     for key, value in options.items():
@@ -106,7 +116,7 @@ def _run(run_id: str, cell: ComparisonCell, configs: list[str], options: dict[st
 def main(argv: Sequence[str]) -> int:
     """Run the cell in a folder; the last line that is printed says why it failed."""
     try:
-        run_cell(Path(argv[0]))
+        run_cell(argv[0])
     except Exception as error:
         traceback.print_exc()
         print(f"error: {reason_of(error)}", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from .caching import SeededCacheDataset
 from .case_dataset import CaseDataset, describe_error
 from .datasets import (
     ACDC_CLASS_NAMES,
@@ -54,13 +55,9 @@ from .datasets import (
     synapse_numbering_problems,
     volume_datalist,
 )
-from .dicom import DicomGeometry, DicomReader, DicomSeries, require_highdicom, write_dicom_seg
-from .epoch_sampler import EpochSampler
+from .dicom import DicomFolder, DicomGeometry, DicomReader, DicomSeries, require_highdicom, write_dicom_seg
 from .find_images import find_images
-from .gray_mask import gray_mask_problem
-from .label_profile import LabelProfile, profile_labels
 from .label_scheme import LabelScheme
-from .neighbors import slices_with_neighbors
 from .phantoms import (
     AbdominalPhantom,
     CardiacPhantom,
@@ -71,10 +68,11 @@ from .phantoms import (
     write_phantom_folder,
     write_synapse_phantom,
 )
+from .pixel_values import gray_mask_problem
 from .readers import ImageFileReader, SimpleITKReader, TransUNetArrayReader, VolumeReader
-from .seeded_cache_dataset import SeededCacheDataset
-from .seeded_index import SeededIndex, derive_seed, seeded_transform
-from .slice_dataset import VolumeSliceDataset
+from .results import ResultFiles
+from .sampling import EpochSampler, SeededIndex, derive_seed, seeded_transform
+from .slices import VolumeSliceDataset, slices_with_neighbors
 
 __all__ = [
     "ACDC_CLASS_NAMES",
@@ -88,14 +86,15 @@ __all__ = [
     "CardiacPhantom",
     "CaseDataset",
     "DatasetReport",
+    "DicomFolder",
     "DicomGeometry",
     "DicomReader",
     "DicomSeries",
     "EpochSampler",
     "ImageFileReader",
-    "LabelProfile",
     "LabelScheme",
     "LabeledCases",
+    "ResultFiles",
     "SeededCacheDataset",
     "SeededIndex",
     "SimpleITKReader",
@@ -136,7 +135,6 @@ __all__ = [
     "pair_datalist",
     "pair_parts",
     "picture_datalist",
-    "profile_labels",
     "read_description",
     "read_folds",
     "read_split",

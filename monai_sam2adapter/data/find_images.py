@@ -4,48 +4,58 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai.utils import ensure_tuple, look_up_option
+from monai.utils import look_up_option
 from PIL import Image
 
-from .dicom.series import DicomSeries
+from ..utils import require_flags
+from .dicom import DicomFolder, DicomSeries
+from .results import ResultFiles
 
-__all__ = ["find_images"]
+__all__ = ["IMAGE_EXTENSIONS", "find_images"]
 
 logger = logging.getLogger(__name__)
 
-_EXTENSIONS = {
+#: by the kind of images, how their files end
+IMAGE_EXTENSIONS = {
     "volume": (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"),
     "picture": (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
 }
-_PAGE, _PAGED = "#page=", (".tif", ".tiff")
+_SERIES, _PAGE, _PAGED = "#series=", "#page=", (".tif", ".tiff")
 # in a folder: masks and whole cine series, as the archives of data sets name them, and what inference has written
 _SKIPPED = re.compile(r"label.*|.*[_-](gt|labels|4d|seg|probabilities|uncertainty)", re.IGNORECASE)
 _SKIPPED_FOLDERS = ("masks", "overlays")
 # one channel of an image
 _CHANNEL = re.compile(r"(?P<start>.+)_(?P<number>\d{4})(\.[^/]+)")
+_MISSING = "there is no such file or folder"
 _DATALIST_KEYS = ("testing", "test")
+
+_Folders = Callable[[Path], DicomFolder]
 
 
 @dataclass(frozen=True)
 class _Found:
-    """An image, where it lies, and what it is called: by the user, or else by one of three names, short ones first."""
+    """
+    An image (a list of its channels' files, where there are several), where it lies, what it is called (by the user, or
+    else by one of three names, short ones first), and why it cannot be read.
+    """
 
-    image: str
+    image: str | list[str]
     folder: Path
     given: str
     name: str
     longer: str
-    missing: bool = False
+    error: str = ""
 
     def names(self, common: str) -> list[str]:
         folder = self.folder.absolute().relative_to(common)
@@ -56,16 +66,21 @@ def find_images(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str] | Mapping[str, Any]],
     kind: str = "volume",
     datalist_key: str | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
+    output_format: str = "nii.gz",
+    save_probabilities: bool = False,
+    save_uncertainty: bool = False,
+    skip_existing: bool = False,
     channels: int = 1,
 ) -> list[dict[str, Any]]:
     """
-    List the images that a user points at, for inference. Nothing is read but the headers of DICOM files and the number
-    of pages of a TIFF.
+    List the images that a user points at, for inference. Nothing is read but the headers of DICOM files, each once, and
+    the number of pages of a TIFF.
 
     A folder is searched with all folders in it. Left out there are hidden files, masks (``*_gt``, ``label*``,
     ``*-labels``, folders ``masks``), whole cine series (``*_4d``) and what inference has written (``*_seg``,
     ``*_probabilities``, ``*_uncertainty``, folders ``overlays``); files that are named one by one are always taken. A
-    folder's DICOM files are one image for each series, as :py:class:`monai_sam2adapter.data.DicomSeries` tells them
+    folder's DICOM files are one image for each series, as :py:class:`monai_sam2adapter.data.DicomFolder` tells them
     apart; a TIFF is one picture for each page.
 
     Args:
@@ -76,76 +91,87 @@ def find_images(
         kind: "volume" for NIfTI, NRRD, MetaImage and DICOM, "picture" for PNG, JPEG, BMP and TIFF. Defaults to
             "volume".
         datalist_key: which list of a datalist. Defaults to None: "testing" or "test", else the only one.
+        output_dir: folder of the results. Defaults to None, no matter whether and where results are.
+        output_format: format of the results, which must fit all images; like the next two as of
+            :py:class:`monai_sam2adapter.data.ResultFiles`. Defaults to "nii.gz".
+        save_probabilities: whether results have a map of probabilities. Defaults to False.
+        save_uncertainty: whether results have a map of uncertainty. Defaults to False.
+        skip_existing: whether to leave out cases whose results are all there. Defaults to False.
         channels: how many channels an image has. Of several, files of one folder called ``CASE_0000``, ``CASE_0001``
             and so on, as in nnU-Net, are the channels of one image, whose ``image`` is a list; any other file holds all
             channels. Defaults to 1.
 
     Returns:
-        one dictionary an image: ``image`` (its path or address) and ``case``, a name that is unique in the list and fit
-        for a file: the file's name without the extension, the folder's for DICOM, with its folders in front and its
-        extension or series behind where that is needed; characters other than letters, digits, "_" and "-" become "_".
+        one dictionary an image: ``image`` (its path, or a :py:class:`monai_sam2adapter.data.DicomSeries`) and ``case``,
+        a name that is unique in the list and fit for a file: the file's name without the extension, the folder's for
+        DICOM, with its folders in front and its extension or series behind where that is needed; characters other than
+        letters, digits, "_" and "-" become "_".
 
         Of a list or datalist, what does not exist is in the list too, with the reason as ``error``, so that the others
         can be done.
 
     Raises:
         FileNotFoundError: when nothing of what was given exists.
-        ValueError: when there is no image, a file is of another kind, or two images cannot be told apart.
+        ImportError: when results are to be DICOM and highdicom is not installed.
+        ValueError: when there is no image, a file is of another kind, two images cannot be told apart, a result cannot
+            have the format, or a flag is neither True nor False.
     """
-    look_up_option(kind, tuple(_EXTENSIONS))
-    found = [image for entry in _as_list(source, datalist_key) for image in _resolve(entry, kind)]
+    look_up_option(kind, tuple(IMAGE_EXTENSIONS))
+    require_flags(skip_existing=skip_existing)
+    if skip_existing and output_dir is None:
+        raise ValueError("skip_existing needs output_dir, to see which results are there.")
+    results = None
+    if output_dir is not None:
+        results = ResultFiles(output_dir, output_format, save_probabilities, save_uncertainty)
+    folders = functools.cache(DicomFolder)  # so that no entry of a list reads the headers of its folder again
+    found = [image for entry in _as_list(source, datalist_key) for image in _resolve(entry, kind, folders)]
     if not found:
         raise ValueError(f"no {kind} in {source!r}; expected {_expected(kind)}")
-    missing = [image.image for image in found if image.missing]
+    found = _join_channels(found, channels) if channels > 1 else found
+    missing = [str(image.image) for image in found if image.error]
     if len(missing) == len(found):
-        raise FileNotFoundError(f"no file or folder {', '.join(missing)}")
-    cases = _unique_cases(found)
+        incomplete = next((f"{image.image}: {image.error}" for image in found if image.error != _MISSING), "")
+        raise FileNotFoundError(incomplete or f"no file or folder {', '.join(missing)}")
     logger.info("%d %ss to segment in %s", len(found) - len(missing), kind, source)
     if missing:
         logger.warning("%d of %d are missing: %s", len(missing), len(found), ", ".join(missing))
-    items = [{"image": image.image, "case": case} for image, case in zip(found, cases, strict=True)]
-    items = [
-        {**item, "error": "there is no such file or folder"} if image.missing else item
-        for item, image in zip(items, found, strict=True)
-    ]
-    return _join_channels(items, channels) if channels > 1 else items
+    items: list[dict[str, Any]] = []
+    for image, case in zip(found, _unique_cases(found), strict=True):
+        error = {"error": image.error} if image.error else {}
+        items.append({"image": image.image, "case": case, **error})
+    if results is None:
+        return items
+    results.require_inputs([image.image for image in found if not image.error], kind)
+    if not skip_existing:
+        return items
+    remaining = [item for item in items if not results.are_there(item["case"])]
+    logger.info("%d of %d cases are done already", len(items) - len(remaining), len(items))
+    return remaining
 
 
-def _join_channels(items: Sequence[dict[str, Any]], channels: int) -> list[dict[str, Any]]:
-    """One item for the files ``CASE_0000``, ``CASE_0001``, ... of a folder, with an error when some are missing."""
-    joined: dict[str, dict[str, Any]] = {}
-    for item in items:
-        match = _CHANNEL.fullmatch(item["image"])
-        if match is None:
-            joined[item["image"]] = item
-            continue
-        case = re.sub(r"_\d{4}$", "", item["case"])
-        one = joined.setdefault(match["start"], {"image": [], "case": case})
-        one["image"] = sorted([*one["image"], item["image"]])
-        one.update({key: value for key, value in item.items() if key == "error"})
-    for one in joined.values():
-        if isinstance(one["image"], str):
-            continue
-        numbers = [match["number"] for match in map(_CHANNEL.fullmatch, one["image"]) if match]
-        if numbers != [f"{number:04d}" for number in range(channels)]:
-            one.setdefault("error", f"it has the channels {', '.join(numbers)}; expected {channels}, from 0000 on")
-    return list(joined.values())
+def _join_channels(found: Sequence[_Found], channels: int) -> list[_Found]:
+    """One image for the files ``CASE_0000``, ``CASE_0001``, ... of a folder, and for the files of a list."""
+    joined: dict[str, list[_Found]] = {}
+    for image in found:
+        match = None if isinstance(image.image, list) else _CHANNEL.fullmatch(image.image)
+        joined.setdefault(match["start"] if match else str(image.image), []).append(image)
+    return [_join(images, channels) for images in joined.values()]
 
 
-def image_kind(image: str | Sequence[str]) -> str:
-    """
-    Args:
-        image: path or address, or a list of paths, as :func:`find_images` gives it.
-
-    Returns:
-        "picture", "volume" for a file of these kinds, or "dicom", going by the name alone.
-    """
-    name = ensure_tuple(image)[0].partition(_PAGE)[0].lower()
-    return next((kind for kind, extensions in _EXTENSIONS.items() if name.endswith(extensions)), "dicom")
+def _join(images: Sequence[_Found], channels: int) -> _Found:
+    first, files = images[0], [str(image.image) for image in images]
+    numbers = [match["number"] for match in map(_CHANNEL.fullmatch, files) if match]
+    if isinstance(first.image, list) or not numbers:
+        return first
+    given, name, longer = (re.sub(r"_\d{4}(?=$|\.)", "", name) for name in (first.given, first.name, first.longer))
+    error = next((image.error for image in images if image.error), "")
+    if sorted(numbers) != [f"{number:04d}" for number in range(channels)]:
+        error = error or f"it has the channels {', '.join(sorted(numbers))}; expected {channels}, from 0000 on"
+    return _Found(sorted(files), first.folder, given, name, longer, error)
 
 
 def _expected(kind: str) -> str:
-    files = f"files that end in {', '.join(_EXTENSIONS[kind])}"
+    files = f"files that end in {', '.join(IMAGE_EXTENSIONS[kind])}"
     return f"{files}, or DICOM" if kind == "volume" else files
 
 
@@ -180,45 +206,55 @@ def _read_datalist(file: Path, key: str | None) -> list[dict[str, Any]]:
     if not isinstance(content, list):
         raise ValueError(f"{file} must hold a list or a dictionary of lists, got a {type(content).__name__}")
     entries = [entry if isinstance(entry, dict) else {"image": entry} for entry in content]
-    # joining leaves absolute paths as they are
-    return [{**entry, "image": file.parent / entry["image"]} if "image" in entry else entry for entry in entries]
+    for entry in entries:
+        image = entry.get("image")
+        if isinstance(image, list):
+            entry["image"] = [file.parent / name for name in image]
+        elif isinstance(image, (str, os.PathLike)):
+            entry["image"] = file.parent / image  # joining leaves absolute paths as they are
+    return entries
 
 
-def _resolve(entry: Any, kind: str) -> list[_Found]:
+def _resolve(entry: Any, kind: str, folders: _Folders) -> list[_Found]:
     """The images of one entry."""
     given = ""
     if isinstance(entry, Mapping):
         if "image" not in entry:
             raise ValueError(f"no key 'image' in {dict(entry)}; expected the path of an image there")
         entry, given = entry["image"], str(entry.get("case", ""))
+    if isinstance(entry, list) and entry:
+        return [_name_channels([Path(file).expanduser() for file in entry], kind, given)]
     if not isinstance(entry, (str, os.PathLike)):
         raise ValueError(f"cannot take {entry!r} for an image; expected a path or a dictionary with the key 'image'")
     path = Path(entry).expanduser()
-    if kind == "volume" and "#series=" in path.name:
+    name, mark, uid = path.name.partition(_SERIES)
+    if kind == "volume" and mark:
         try:
-            series = DicomSeries.open(path)
+            return [_name_series(folders(path.with_name(name)).pick(uid), path.with_name(name), given, alone=False)]
         except FileNotFoundError:
             return [_name_missing(path, kind, given)]
-        return [_name_series(series, path.parent / path.name.partition("#")[0], given, alone=False)]
     if path.is_dir():
-        return _search(path, kind)
+        return _search(path, kind, folders)
     if not path.exists():
         return [_name_missing(path, kind, given)]
     if _extension(path, kind):
         return _name_file(path, kind, given)
-    if kind == "volume" and DicomSeries.is_dicom(path):
-        return [_Found(str(path), path.parent, given, path.stem, path.name)]
+    if kind == "volume":
+        try:
+            return [_Found(DicomSeries.open(path), path.parent, given, path.stem, path.name)]
+        except ValueError as error:
+            logger.debug("%s", error)
     raise ValueError(f"cannot read {path}: expected {_expected(kind)}; convert it")
 
 
-def _search(folder: Path, kind: str) -> list[_Found]:
+def _search(folder: Path, kind: str, folders: _Folders) -> list[_Found]:
     found: list[_Found] = []
     for path in [folder, *sorted(folder.rglob("*"))]:
         inside = path.relative_to(folder).parts
         if any(part.startswith(".") for part in inside) or any(part in _SKIPPED_FOLDERS for part in inside[:-1]):
             continue
         if path.is_dir() and kind == "volume":
-            series = DicomSeries.find(path)
+            series = folders(path).series()
             found += [_name_series(one, path, alone=len(series) == 1) for one in series]
         elif path.is_file() and _extension(path, kind) and not _SKIPPED.fullmatch(_stem(path, kind)):
             found += _name_file(path, kind)
@@ -244,8 +280,15 @@ def _name_file(path: Path, kind: str, given: str = "") -> list[_Found]:
     ]
 
 
+def _name_channels(paths: Sequence[Path], kind: str, given: str) -> _Found:
+    missing = [str(path) for path in paths if not path.is_file()]
+    stem = re.sub(r"_\d{4}$", "", _stem(paths[0], kind))
+    error = f"there is no file {missing[0]}" if missing else ""
+    return _Found([str(path) for path in paths], paths[0].parent, given, stem, paths[0].name, error)
+
+
 def _name_missing(path: Path, kind: str, given: str) -> _Found:
-    return _Found(str(path), path.parent, given, _stem(path, kind), path.name, missing=True)
+    return _Found(str(path), path.parent, given, _stem(path, kind), path.name, _MISSING)
 
 
 def _count_pages(path: Path) -> int:
@@ -262,15 +305,15 @@ def _count_pages(path: Path) -> int:
 def _name_series(series: DicomSeries, folder: Path, given: str = "", alone: bool = True) -> _Found:
     place = folder.absolute()
     name = "_".join(part for part in (place.name, series.number, series.description) if part)
-    if Path(series.address) in series.files:
+    if Path(series) in series.files:
         name = longer = f"{place.name}_{series.files[0].stem}"
     else:
-        longer = f"{name}_{series.address.rpartition('=')[2]}"
-    return _Found(series.address, place.parent, given, place.name if alone else name, place.name if alone else longer)
+        longer = f"{name}_{series.rpartition('=')[2]}"
+    return _Found(series, place.parent, given, place.name if alone else name, place.name if alone else longer)
 
 
 def _extension(path: Path, kind: str) -> str:
-    return next((extension for extension in _EXTENSIONS[kind] if path.name.lower().endswith(extension)), "")
+    return next((extension for extension in IMAGE_EXTENSIONS[kind] if path.name.lower().endswith(extension)), "")
 
 
 def _stem(path: Path, kind: str) -> str:

@@ -1,18 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether an image and its labels lie on each other."""
+"""Where the voxels of an image lie, and whether those of its labels lie there too."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+from monai.utils import MetaKeys, SpaceKeys
 
-__all__ = ["place_problem", "shape_problem", "voxel_spacing"]
+__all__ = ["LPS_TO_RAS", "image_meta", "place_problem", "shape_problem", "voxel_spacing"]
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From the axes of DICOM and ITK to those of NIfTI and MONAI, ``(4, 4)``."""
 
 # the corners of a mask may be this much off those of its image, in sides of the smallest voxel: more than the rounding
 # of a header, less than what can be seen
 _TOLERANCE = 0.01
+
+
+def image_meta(shape: Sequence[int], affine: np.ndarray, channels_last: bool = False) -> dict[str, Any]:
+    """
+    Metadata of an image as MONAI wants it from a reader.
+
+    Args:
+        shape: the spatial axes.
+        affine: voxel to world (RAS+, mm) matrix, (4, 4).
+        channels_last: whether there is an axis of channels behind them. Defaults to False.
+    """
+    meta = {
+        MetaKeys.ORIGINAL_AFFINE: affine,
+        MetaKeys.AFFINE: affine.copy(),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.SPATIAL_SHAPE: np.asarray(shape),
+        MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if channels_last else float("nan"),
+    }
+    return {str(key): value for key, value in meta.items()}
 
 
 def voxel_spacing(affine: np.ndarray) -> tuple[float, ...]:
@@ -22,11 +46,7 @@ def voxel_spacing(affine: np.ndarray) -> tuple[float, ...]:
 
 def shape_problem(image: Sequence[int], label: Sequence[int]) -> str:
     """
-    Say how the shape of a label differs from that of its image.
-
-    Args:
-        image: shape of the image, without channels.
-        label: the same of its label.
+    Say how the shape of a label differs from that of its image, both without channels.
 
     Returns:
         both shapes, to be put behind the name of the label's file; empty when they are equal.

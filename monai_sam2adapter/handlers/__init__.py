@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Handlers for MONAI's trainers and evaluators: checkpoints, reports, pictures and progress."""
+"""Handlers for MONAI's trainers and evaluators: scores, checkpoints, reports, pictures and progress."""
 
 from __future__ import annotations
 
 from .buffer_synchronizer import BufferSynchronizer
 from .case_names import get_case_names, get_case_sources
 from .case_report import CaseReportSaver
+from .case_scores import CaseScoresHandler
 from .nonfinite_loss import NonFiniteLossHandler
 from .overlay_images import OverlayImageHandler
 from .progress_bar import EpochProgressBar
@@ -14,6 +15,7 @@ from .training_checkpoint import TrainingCheckpoint
 __all__ = [
     "BufferSynchronizer",
     "CaseReportSaver",
+    "CaseScoresHandler",
     "EpochProgressBar",
     "NonFiniteLossHandler",
     "OverlayImageHandler",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from ..data.neighbors import slices_with_neighbors
+from ..data.slices import slices_with_neighbors
 from .resize_inferer import ResizeInferer, _plain_float, _with_meta_of
 
 __all__ = ["VolumeSliceInferer"]

@@ -4,23 +4,27 @@
 from __future__ import annotations
 
 from .bootstrap import bootstrap_interval, case_means
-from .case_dice import CaseDiceMetric
-from .case_distance_scores import CaseDistanceScores
-from .case_e_measure import CaseEMeasureMetric
-from .case_f_measure import CaseFMeasureMetric
-from .case_hausdorff_distance import CaseHausdorffDistanceMetric
-from .case_iou import CaseIoUMetric
-from .case_overlap_scores import CaseOverlapScores
-from .case_s_measure import CaseSMeasureMetric
-from .case_scores import CaseScores
-from .case_surface_distance import CaseSurfaceDistanceMetric
-from .pooled_dice import PooledDiceMetric
-from .pooled_iou import PooledIoUMetric
-from .pooled_scores import PooledScores
-from .protocols import METRIC_PROTOCOLS, MetricProtocol
-from .saliency_scores import SaliencyScores
-from .transunet_dice import TransUNetDiceMetric
-from .transunet_hausdorff_distance import TransUNetHausdorffDistanceMetric
+from .case_scores import (
+    CaseDiceMetric,
+    CaseDistanceScores,
+    CaseHausdorffDistanceMetric,
+    CaseIoUMetric,
+    CaseMetric,
+    CaseScores,
+    CaseSurfaceDistanceMetric,
+)
+from .pooled import PooledDiceMetric, PooledIoUMetric, PooledScores
+from .protocols import METRIC_PROTOCOLS, MetricProtocol, create_metrics
+from .saliency import (
+    CaseEMeasureMetric,
+    CaseFMeasureMetric,
+    CaseMAEMetric,
+    CaseSMeasureMetric,
+    SaliencyScores,
+    ScoredMap,
+)
+from .scored_case import ScoredCase
+from .transunet import TransUNetDiceMetric, TransUNetHausdorffDistanceMetric
 
 __all__ = [
     "METRIC_PROTOCOLS",
@@ -30,7 +34,8 @@ __all__ = [
     "CaseFMeasureMetric",
     "CaseHausdorffDistanceMetric",
     "CaseIoUMetric",
-    "CaseOverlapScores",
+    "CaseMAEMetric",
+    "CaseMetric",
     "CaseSMeasureMetric",
     "CaseScores",
     "CaseSurfaceDistanceMetric",
@@ -39,8 +44,11 @@ __all__ = [
     "PooledIoUMetric",
     "PooledScores",
     "SaliencyScores",
+    "ScoredCase",
+    "ScoredMap",
     "TransUNetDiceMetric",
     "TransUNetHausdorffDistanceMetric",
     "bootstrap_interval",
     "case_means",
+    "create_metrics",
 ]

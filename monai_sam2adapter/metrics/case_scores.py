@@ -1,23 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the per-case metrics share: input check, empty structures and means over cases and classes."""
+"""Scores of each case and class: Dice, IoU and surface distances, with a policy for absent structures."""
 
 from __future__ import annotations
 
-import torch
-from monai.data import MetaTensor
-from monai.metrics import CumulativeIterationMetric
-from monai.utils import MetricReduction, look_up_option
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
-__all__ = ["CaseScores"]
+import torch
+from monai.metrics import CumulativeIterationMetric
+from monai.utils import MetricReduction, ensure_tuple, look_up_option
+
+from .scored_case import ScoredCase
+
+__all__ = [
+    "CaseDiceMetric",
+    "CaseDistanceScores",
+    "CaseHausdorffDistanceMetric",
+    "CaseIoUMetric",
+    "CaseMetric",
+    "CaseScores",
+    "CaseSurfaceDistanceMetric",
+]
 
 _REDUCTIONS = (MetricReduction.MEAN, MetricReduction.MEAN_BATCH, MetricReduction.NONE)
 
 
-class CaseScores(CumulativeIterationMetric):
+class CaseMetric(CumulativeIterationMetric):
     """
-    Mix-in for metrics that give one score for each case and class, NaN where there is nothing to score.
+    Base of all metrics here: what they keep of each case is reduced from one scoring of it, which several can share.
 
-    It replaces MONAI's reductions, because those report 0 for a class that no case contains, and because MONAI's
+    Called with a batch or a list of cases, as MONAI's metrics are, it scores them by itself.
+    :py:class:`monai_sam2adapter.handlers.CaseScoresHandler` scores each case once for all of its metrics.
+    """
+
+    #: what is made of prediction and truth of a case, ``(C, *spatial)`` each, and given to ``score_case``
+    case_type: type = ScoredCase
+
+    @abstractmethod
+    def score_case(self, case: Any) -> torch.Tensor:
+        """
+        Args:
+            case: one case, a ``case_type``.
+
+        Returns:
+            what is kept of it: scores of the ``K`` scored classes, ``(K, ...)``.
+        """
+
+    def _compute_tensor(  # type: ignore[override]
+        self, y_pred: torch.Tensor, y: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        """
+        Args:
+            y_pred: prediction, ``(B, C, *spatial)``.
+            y: truth, of the same shape.
+            kwargs: none are used; MONAI's signature.
+
+        Returns:
+            what is kept of each case, ``(B, ...)``.
+
+        Raises:
+            ValueError: when the two do not fit, see ``case_type``.
+        """
+        if len(y_pred) != len(y):
+            raise ValueError(f"expected as many predictions as labels, got {len(y_pred)} and {len(y)}.")
+        return torch.stack([self.score_case(self.case_type(y_pred[n], y[n])) for n in range(len(y))])
+
+    def _scores(self) -> torch.Tensor:
+        scores = self.get_buffer()
+        if scores is None:
+            raise RuntimeError(f"{type(self).__name__} has scored no case: call it with predictions and labels first.")
+        return scores
+
+
+class CaseScores(CaseMetric):
+    """
+    Base of the metrics that give one score for each case and class, NaN where there is nothing to score.
+
+    Its reductions replace MONAI's, because those report 0 for a class that no case contains, and because MONAI's
     ``"mean"`` averages the classes of a case first, so that a class present in few cases weighs less than the others.
     Buffers and the gathering over processes stay MONAI's.
 
@@ -26,9 +86,17 @@ class CaseScores(CumulativeIterationMetric):
     - ``"mean_batch"``: ``m[c]``, mean of ``s[n, c]`` over the cases; NaN for a class without a value.
     - ``"mean"``: mean of ``m[c]`` over the classes, one number; NaN when no class has a value.
     - ``"none"``: ``s`` itself.
+
+    Args:
+        include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
+        reduction: what :py:meth:`aggregate` returns: ``"mean"`` (one number, fit for a key metric), ``"mean_batch"``
+            (one per class) or ``"none"``. Defaults to ``"mean"``.
     """
 
-    reduction: MetricReduction | str
+    def __init__(self, include_background: bool = False, reduction: MetricReduction | str = "mean") -> None:
+        super().__init__()
+        self.include_background = include_background
+        self.reduction = reduction
 
     def aggregate(self, reduction: MetricReduction | str | None = None) -> torch.Tensor:
         """
@@ -62,51 +130,171 @@ class CaseScores(CumulativeIterationMetric):
         """
         return (~self._scores().isnan()).sum(dim=0)
 
-    def _scores(self) -> torch.Tensor:
-        scores = self.get_buffer()
-        if scores is None:
-            raise RuntimeError(f"{type(self).__name__} has scored no case: call it with predictions and labels first.")
-        return scores
 
-
-def as_masks(y_pred: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+class CaseDiceMetric(CaseScores):
     """
-    Check a pair of one-hot tensors and convert it to boolean ones.
+    Dice of each case and class, ``2 |P and T| / (|P| + |T|)``, with a fixed policy for absent structures.
+
+    In neither prediction nor truth: NaN, counts in no mean. In only one of the two: 0. ``monai.metrics.DiceMetric``
+    drops a case whose truth is empty even when the prediction is not, which hides false positives.
 
     Args:
-        y_pred: prediction, ``(B, C, *spatial)``, zeros and ones.
-        y: truth, of the same shape.
+        include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
+        reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
 
-    Returns:
-        both as boolean tensors without metadata.
+    Example:
+        >>> import torch
+        >>> from monai_sam2adapter.metrics import CaseDiceMetric
+        >>> metric = CaseDiceMetric()
+        >>> truth = torch.tensor([[[0.0, 0.0, 1.0, 1.0]], [[1.0, 1.0, 0.0, 0.0]]]).reshape(1, 2, 4)
+        >>> metric(y_pred=truth.flip(2), y=truth)
+        tensor([[0.]])
+    """
+
+    def score_case(self, case: ScoredCase) -> torch.Tensor:
+        common, pred, truth = case.counts(self.include_background)
+        return 2 * common / (pred + truth)  # 0 / 0, of a structure in neither, is NaN
+
+
+class CaseIoUMetric(CaseScores):
+    """
+    Intersection over union of each case and class, ``|P and T| / |P or T|``, with a fixed policy for absent structures.
+
+    In neither prediction nor truth: NaN, counts in no mean. In only one of the two: 0.
+
+    Args:
+        include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
+        reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
+    """
+
+    def score_case(self, case: ScoredCase) -> torch.Tensor:
+        common, pred, truth = case.counts(self.include_background)
+        return common / (pred + truth - common)
+
+
+class CaseDistanceScores(CaseScores):
+    """
+    Base of the distances between the surfaces of each case and class, with a fixed policy for absent structures.
+
+    In neither prediction nor truth: NaN, counts in no mean. In only one of the two: the diagonal of the image,
+    ``sqrt(sum_i (size_i * spacing_i)^2)``, which no distance inside it reaches. MONAI's own metrics give NaN or
+    infinity there, so that a network which misses a structure altogether is rewarded or hides all else.
+
+    The surface are those voxels of a structure that share a face with the outside; what lies beyond the border of the
+    image is outside.
+
+    Args:
+        spacing: distance of voxels along each spatial axis, one number or one for each axis, in mm; 1 gives distances
+            in pixels. Defaults to None: read from the affine of the label, else of the prediction, when it is a
+            ``MetaTensor``. A given spacing goes before that of the images.
+        include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
+        reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
+    """
+
+    def __init__(
+        self,
+        spacing: float | Sequence[float] | None = None,
+        include_background: bool = False,
+        reduction: MetricReduction | str = "mean",
+    ) -> None:
+        super().__init__(include_background, reduction)
+        self.spacing = spacing
+
+    @abstractmethod
+    def _distance(self, to_truth: torch.Tensor, to_pred: torch.Tensor) -> torch.Tensor:
+        """One distance from those of all surface voxels of the prediction, and of the truth, ``(voxels,)``."""
+
+    def _absent(self, in_one: bool, diagonal: float) -> float:
+        """Score of a structure that is in only one of prediction and truth, or in neither."""
+        return diagonal if in_one else float("nan")
+
+    def score_case(self, case: ScoredCase) -> torch.Tensor:
+        """
+        Args:
+            case: one case.
+
+        Returns:
+            distances in mm or NaN, ``(K,)``, K scored classes.
+
+        Raises:
+            ValueError: when there is no spacing.
+        """
+        spacing = self._spacing(case)
+        diagonal = sum((size * step) ** 2 for size, step in zip(case.shape, spacing, strict=True)) ** 0.5
+        _, *sizes = (count.tolist() for count in case.counts(self.include_background))
+        scores = []
+        for channel, in_pred, in_truth in zip(case.channels(self.include_background), *sizes, strict=True):
+            if in_pred and in_truth:
+                distances = map(torch.from_numpy, case.surface_distances(channel, spacing))
+                scores.append(float(self._distance(*distances)))
+            else:
+                scores.append(self._absent(bool(in_pred or in_truth), diagonal))
+        return torch.tensor(scores, device=case.device)
+
+    def _spacing(self, case: ScoredCase) -> list[float]:
+        n_axes = len(case.shape)
+        if self.spacing is not None:
+            steps = ensure_tuple(self.spacing)
+            if len(steps) not in (1, n_axes):
+                raise ValueError(f"spacing must be one number or {n_axes}, one for each spatial axis, got {steps}.")
+            return [float(step) for step in steps] * (n_axes // len(steps))
+        if case.spacing is None:
+            raise ValueError(
+                f"{type(self).__name__} needs the spacing of the voxels, but label and prediction are plain tensors; "
+                "keep them MetaTensors (monai.data.set_track_meta(True)) or pass spacing=[...]."
+            )
+        return case.spacing
+
+
+class CaseHausdorffDistanceMetric(CaseDistanceScores):
+    """
+    Hausdorff distance between the surfaces of each case and class, in mm; absent structures as in
+    :py:class:`CaseDistanceScores`.
+
+    The percentile is taken in each direction and the larger of the two is the result, as in MONAI.
+    ``medpy.metric.binary.hd`` is the same for percentile 100. Its ``hd95`` takes the percentile of both directions
+    together, which is mostly smaller; :py:class:`TransUNetHausdorffDistanceMetric` is that one.
+
+    Args:
+        percentile: percentile of the surface distances, 0 to 100; 100 is the maximum. Defaults to 95 (HD95).
+        spacing: in mm, see :py:class:`CaseDistanceScores`. Defaults to None: that of the images.
+        include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
+        reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
 
     Raises:
-        ValueError: when the shapes differ or have no spatial axis, or when a value is neither 0 nor 1.
+        ValueError: when ``percentile`` is not above 0 and at most 100.
     """
-    if y_pred.shape != y.shape or y.ndim < 3:
-        raise ValueError(
-            f"expected a prediction and a label of one shape (B, C, *spatial), got {tuple(y_pred.shape)} and "
-            f"{tuple(y.shape)}; one-hot both with monai.transforms.AsDiscreted(to_onehot=...), and invert the resizing "
-            "of the prediction first."
-        )
-    masks = []
-    for name, one_hot in (("prediction", y_pred), ("label", y)):
-        mask = one_hot.as_tensor() if isinstance(one_hot, MetaTensor) else one_hot
-        if not ((mask == 0) | (mask == 1)).all():
-            raise ValueError(
-                f"the {name} holds values other than 0 and 1 (from {mask.min().item():g} to {mask.max().item():g}); "
-                "turn logits or class numbers into one-hot channels with "
-                "monai.transforms.AsDiscreted(argmax=..., to_onehot=...)."
-            )
-        masks.append(mask.bool())
-    return masks[0], masks[1]
+
+    def __init__(
+        self,
+        percentile: float = 95,
+        spacing: float | Sequence[float] | None = None,
+        include_background: bool = False,
+        reduction: MetricReduction | str = "mean",
+    ) -> None:
+        if not 0 < percentile <= 100:
+            raise ValueError(f"percentile must be above 0 and at most 100, got {percentile}.")
+        super().__init__(spacing, include_background, reduction)
+        self.percentile = percentile
+
+    def _distance(self, to_truth: torch.Tensor, to_pred: torch.Tensor) -> torch.Tensor:
+        return torch.stack([distances.quantile(self.percentile / 100) for distances in (to_truth, to_pred)]).max()
 
 
-def drop_background(masks: torch.Tensor, include_background: bool) -> torch.Tensor:
-    """Channels that are scored, ``(B, C, *spatial)`` to ``(B, K, *spatial)``; a single channel is never background."""
-    return masks if include_background or masks.shape[1] == 1 else masks[:, 1:]
+class CaseSurfaceDistanceMetric(CaseDistanceScores):
+    """
+    Average symmetric surface distance of each case and class, in mm; absent structures as in
+    :py:class:`CaseDistanceScores`.
 
+    The mean over the surface voxels of prediction and truth together of the distance to the nearest surface voxel of
+    the other, as in MONAI. ``medpy.metric.binary.assd`` of medpy 0.5.2 is the same, to the precision of float32; that
+    of medpy 0.4 averages the means of the two directions.
 
-def is_present(masks: torch.Tensor) -> torch.Tensor:
-    """Whether each structure has any voxel, ``(B, K, *spatial)`` to boolean ``(B, K)``."""
-    return masks.flatten(2).any(dim=2)
+    Args:
+        spacing: in mm, see :py:class:`CaseDistanceScores`. Defaults to None: that of the images.
+        include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
+        reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
+    """
+
+    def _distance(self, to_truth: torch.Tensor, to_pred: torch.Tensor) -> torch.Tensor:
+        return torch.cat([to_truth, to_pred]).mean()

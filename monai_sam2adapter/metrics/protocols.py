@@ -1,27 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each number of an evaluation means, by the name that bundles give it."""
+"""The metrics of an evaluation by the names that bundles give them, and what each number means."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-__all__ = ["METRIC_PROTOCOLS", "MetricProtocol"]
+from ..utils.text import nearest_name
+from .case_scores import (
+    CaseDiceMetric,
+    CaseHausdorffDistanceMetric,
+    CaseIoUMetric,
+    CaseMetric,
+    CaseSurfaceDistanceMetric,
+)
+from .pooled import PooledDiceMetric, PooledIoUMetric
+from .saliency import CaseEMeasureMetric, CaseFMeasureMetric, CaseMAEMetric, CaseSMeasureMetric
+from .transunet import TransUNetDiceMetric, TransUNetHausdorffDistanceMetric
+
+__all__ = ["METRIC_PROTOCOLS", "MetricProtocol", "create_metrics"]
 
 
 @dataclass(frozen=True)
 class MetricProtocol:
     """
-    How a metric was computed, in words for a report.
+    How a metric is computed, and in words for a report.
 
     Args:
         title: for headings and axes, with the unit.
         text: definition, policy for absent structures and how it is averaged.
         larger_is_better: whether a larger value is a better one. Defaults to True.
+        create: makes the metric. Defaults to None: one that was computed elsewhere.
     """
 
     title: str
     text: str
     larger_is_better: bool = True
+    create: Callable[[], CaseMetric] | None = None
 
 
 _AVERAGE = (
@@ -46,45 +62,102 @@ _E = "E-measure (Fan et al. 2018). No object in the truth: the part of the pixel
 _F = "F-measure, 1.3 P R / (0.3 P + R) of precision and recall. No object in the truth: 0."
 
 METRIC_PROTOCOLS: dict[str, MetricProtocol] = {
-    "dice": MetricProtocol("Dice", f"Dice, 2|P and T| / (|P| + |T|). {_OVERLAP_POLICY} {_AVERAGE}"),
-    "iou": MetricProtocol("IoU", f"Intersection over union, |P and T| / |P or T|. {_OVERLAP_POLICY} {_AVERAGE}"),
-    "hd95_mm": MetricProtocol("HD95 (mm)", f"{_HD95} {_DISTANCE_POLICY} {_AVERAGE}", larger_is_better=False),
-    "asd_mm": MetricProtocol("ASD (mm)", f"{_ASD} {_DISTANCE_POLICY} {_AVERAGE}", larger_is_better=False),
+    "dice": MetricProtocol(
+        "Dice", f"Dice, 2|P and T| / (|P| + |T|). {_OVERLAP_POLICY} {_AVERAGE}", create=CaseDiceMetric
+    ),
+    "iou": MetricProtocol(
+        "IoU", f"Intersection over union, |P and T| / |P or T|. {_OVERLAP_POLICY} {_AVERAGE}", create=CaseIoUMetric
+    ),
+    "hd95_mm": MetricProtocol(
+        "HD95 (mm)", f"{_HD95} {_DISTANCE_POLICY} {_AVERAGE}", False, CaseHausdorffDistanceMetric
+    ),
+    "asd_mm": MetricProtocol("ASD (mm)", f"{_ASD} {_DISTANCE_POLICY} {_AVERAGE}", False, CaseSurfaceDistanceMetric),
     "hd95_px": MetricProtocol(
         "HD95 (pixels)",
         f"{_HD95} In pixels of the image file. {_DISTANCE_POLICY} {_AVERAGE}",
-        larger_is_better=False,
+        False,
+        partial(CaseHausdorffDistanceMetric, spacing=1),
     ),
     "asd_px": MetricProtocol(
-        "ASD (pixels)", f"{_ASD} In pixels of the image file. {_DISTANCE_POLICY} {_AVERAGE}", larger_is_better=False
+        "ASD (pixels)",
+        f"{_ASD} In pixels of the image file. {_DISTANCE_POLICY} {_AVERAGE}",
+        False,
+        partial(CaseSurfaceDistanceMetric, spacing=1),
     ),
     "dice_transunet": MetricProtocol(
         "Dice (TransUNet)",
         f"Dice by TransUNet's rule. Only predicted: 1. Not predicted: 0, also where the truth has none. {_TRANSUNET}",
+        create=TransUNetDiceMetric,
     ),
     "hd95_transunet": MetricProtocol(
         "HD95 (TransUNet, voxels)",
         "95th percentile of the surface distances of both directions together, in voxels whatever their spacing, by "
         f"TransUNet's rule. Absent from prediction or truth: 0. {_TRANSUNET}",
-        larger_is_better=False,
+        False,
+        TransUNetHausdorffDistanceMetric,
     ),
-    "miou_pooled": MetricProtocol("Pooled mIoU", f"Intersection over union. {_POOLED}"),
-    "dice_pooled": MetricProtocol("Pooled Dice", f"Dice. {_POOLED}"),
+    "miou_pooled": MetricProtocol("Pooled mIoU", f"Intersection over union. {_POOLED}", create=PooledIoUMetric),
+    "dice_pooled": MetricProtocol("Pooled Dice", f"Dice. {_POOLED}", create=PooledDiceMetric),
     "s_measure": MetricProtocol(
         "S-measure",
         "S-measure (Fan et al. 2017), likeness in structure, half by objects and half by regions. No object in the "
         f"truth: 1 - mean probability. {_MAP}",
+        create=CaseSMeasureMetric,
     ),
-    "e_mean": MetricProtocol("Mean E-measure", f"{_E} {_CURVE} mean over them."),
-    "e_max": MetricProtocol("Max E-measure", f"{_E} {_CURVE} the one that is best for the whole set."),
-    "e_adaptive": MetricProtocol("Adaptive E-measure", f"{_E} {_ADAPTIVE} one threshold for each case."),
+    "e_mean": MetricProtocol(
+        "Mean E-measure", f"{_E} {_CURVE} mean over them.", create=partial(CaseEMeasureMetric, "mean")
+    ),
+    "e_max": MetricProtocol(
+        "Max E-measure",
+        f"{_E} {_CURVE} the one that is best for the whole set.",
+        create=partial(CaseEMeasureMetric, "max"),
+    ),
+    "e_adaptive": MetricProtocol(
+        "Adaptive E-measure",
+        f"{_E} {_ADAPTIVE} one threshold for each case.",
+        create=partial(CaseEMeasureMetric, "adaptive"),
+    ),
     "f_weighted": MetricProtocol(
         "Weighted F-measure",
         f"Weighted F-measure (Margolin et al. 2014): errors count by where they are. No object in the truth: 0. {_MAP}",
+        create=CaseFMeasureMetric,
     ),
-    "f_mean": MetricProtocol("Mean F-measure", f"{_F} {_CURVE} mean over them."),
-    "f_max": MetricProtocol("Max F-measure", f"{_F} {_CURVE} the one that is best for the whole set."),
-    "f_adaptive": MetricProtocol("Adaptive F-measure", f"{_F} {_ADAPTIVE} one threshold for each case."),
-    "mae": MetricProtocol("MAE", f"Mean absolute difference of probability and truth. {_MAP}", larger_is_better=False),
+    "f_mean": MetricProtocol(
+        "Mean F-measure", f"{_F} {_CURVE} mean over them.", create=partial(CaseFMeasureMetric, "mean")
+    ),
+    "f_max": MetricProtocol(
+        "Max F-measure",
+        f"{_F} {_CURVE} the one that is best for the whole set.",
+        create=partial(CaseFMeasureMetric, "max"),
+    ),
+    "f_adaptive": MetricProtocol(
+        "Adaptive F-measure",
+        f"{_F} {_ADAPTIVE} one threshold for each case.",
+        create=partial(CaseFMeasureMetric, "adaptive"),
+    ),
+    "mae": MetricProtocol("MAE", f"Mean absolute difference of probability and truth. {_MAP}", False, CaseMAEMetric),
 }
-"""Protocols by the names of the metrics in the bundles' evaluators, which are also columns of the reports."""
+"""Metrics by their names in the bundles' evaluate.json, which are also columns of the reports; a new one goes here."""
+
+
+def create_metrics(names: Sequence[str]) -> dict[str, CaseMetric]:
+    """
+    Args:
+        names: of metrics, keys of :py:data:`METRIC_PROTOCOLS`.
+
+    Returns:
+        new metrics by their names.
+
+    Raises:
+        ValueError: when there is no name, one twice, or one without such a metric.
+    """
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"metrics must be a list of different names, got {list(names)}.")
+    known = {name: protocol.create for name, protocol in METRIC_PROTOCOLS.items() if protocol.create is not None}
+    metrics = {}
+    for name in names:
+        create = known.get(name)
+        if create is None:
+            raise ValueError(f"there is no metric {name!r}; {nearest_name(name, known)}")
+        metrics[name] = create()
+    return metrics

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from .gray_mask_to_labeld import GrayMaskToLabeld
 from .normalize_channelsd import NormalizeChannelsd
-from .require_dimensionsd import RequireDimensionsd
-from .require_finited import RequireFinited
-from .require_hounsfieldd import RequireHounsfieldd
-from .require_labelsd import RequireLabelsd
-from .require_same_geometryd import RequireSameGeometryd
+from .require import (
+    RequireDimensionsd,
+    RequireFinited,
+    RequireHounsfieldd,
+    RequireLabelsd,
+    RequireSameGeometryd,
+)
 from .save_segmentationd import SaveSegmentationd
 from .segment_logitsd import SegmentLogitsd
 

@@ -11,8 +11,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_numpy
 
-from ..data.gray_mask import gray_mask_problem
-from .file_of import file_of
+from ..data.pixel_values import gray_mask_problem
+from .require import file_of
 
 __all__ = ["GrayMaskToLabeld"]
 

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,14 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
-from monai.utils import look_up_option
 from PIL import Image
 
-from ..data.dicom.seg import require_highdicom, require_references, write_dicom_seg
-from ..data.find_images import image_kind
+from ..data.dicom import write_dicom_seg
 from ..data.label_scheme import LabelScheme
-from ..utils.files import atomic_path
+from ..data.results import ResultFiles
+from ..utils import atomic_path
 
 __all__ = ["SaveSegmentationd"]
-
-logger = logging.getLogger(__name__)
-
-_EXTENSIONS = {"nii.gz": "nii.gz", "png": "png", "dicom_seg": "dcm"}
 
 
 class SaveSegmentationd(Transform):
@@ -43,16 +37,16 @@ class SaveSegmentationd(Transform):
     - ``dicom_seg``: a DICOM Segmentation object that viewers place on the input, a DICOM series. Maps are ``nii.gz``.
 
     Args:
-        output_dir: folder for the files; made when missing.
+        output_dir: folder for the files, see :py:class:`monai_sam2adapter.data.ResultFiles`; made when missing.
         scheme: names, colors and codes of the classes.
         output_format: "nii.gz", "png" or "dicom_seg". Defaults to "nii.gz".
         key: key of the segmentation, class numbers ``(1, *spatial)``. Defaults to "pred".
-        map_keys: keys of maps to write, too, ``(K, *spatial)``, such as "probabilities" and "uncertainty". Defaults to
-            none.
+        save_probabilities: whether to write the map ``"probabilities"``, ``(K, *spatial)``, too. Defaults to False.
+        save_uncertainty: whether to write the map ``"uncertainty"``, ``(1, *spatial)``, too. Defaults to False.
         case_key: key of the case's name. Defaults to "case".
 
     Raises:
-        ValueError: when the format is none of these.
+        ValueError: when the format is none of these, or a flag is neither True nor False.
         ImportError: when "dicom_seg" is asked for and highdicom is not installed.
     """
 
@@ -62,39 +56,14 @@ class SaveSegmentationd(Transform):
         scheme: LabelScheme,
         output_format: str = "nii.gz",
         key: str = "pred",
-        map_keys: Sequence[str] = (),
+        save_probabilities: bool = False,
+        save_uncertainty: bool = False,
         case_key: str = "case",
     ) -> None:
-        self.output_dir = Path(output_dir)
+        self.files = ResultFiles(output_dir, output_format, save_probabilities, save_uncertainty)
         self.scheme = scheme
-        self.output_format = look_up_option(output_format, tuple(_EXTENSIONS))
         self.key = key
-        self.map_keys = tuple(map_keys)
         self.case_key = case_key
-        if output_format == "dicom_seg":
-            require_highdicom()
-
-    def select_cases(self, cases: Sequence[Mapping[str, str]], skip_existing: bool = False) -> list[Mapping[str, str]]:
-        """
-        Choose what is to be done, before anything is.
-
-        Args:
-            cases: dictionaries with ``image`` and the case's name, as
-                :py:func:`monai_sam2adapter.data.find_images` gives them; those with ``error`` are kept.
-            skip_existing: whether to leave out cases whose segmentation and maps are there. Defaults to False.
-
-        Returns:
-            the cases that remain.
-
-        Raises:
-            ValueError: when a case cannot have a result in this format.
-        """
-        self._check_format([case["image"] for case in cases if "error" not in case])
-        if not skip_existing:
-            return list(cases)
-        remaining = [case for case in cases if not self._is_done(case[self.case_key])]
-        logger.info("%d of %d cases are done already", len(cases) - len(remaining), len(cases))
-        return remaining
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
@@ -113,71 +82,45 @@ class SaveSegmentationd(Transform):
         labels = data[self.key]
         if not isinstance(labels, MetaTensor):
             raise ValueError(f"{self.key!r} must be a MetaTensor to have a place, got a {type(labels).__name__}.")
-        dimension = 2 if self.output_format == "png" else 3
+        output_format = self.files.output_format
+        dimension = 2 if output_format == "png" else 3
         if labels.ndim != 1 + dimension:
             raise ValueError(
-                f"{self.output_format} is for {dimension}D images, got a segmentation of shape {tuple(labels.shape)}."
+                f"{output_format} is for {dimension}D images, got a segmentation of shape {tuple(labels.shape)}."
             )
-        case = str(data[self.case_key])
-        missing = [key for key in self.map_keys if key not in data]
+        maps = self.files.paths(str(data[self.case_key]))
+        target = maps.pop("seg")
+        missing = [name for name in maps if name not in data]
         if missing:
             raise ValueError(f"there is no {' and no '.join(missing)} to write, only {sorted(map(str, data))}.")
-        for key in self.map_keys:
-            self._write_map(self._map_target(case, key), data[key])
-        with atomic_path(self._target(case)) as temporary:
+        for name, path in maps.items():
+            with atomic_path(path) as temporary:
+                _write_map(temporary, data[name], as_pages=output_format == "png")
+        with atomic_path(target) as temporary:
             self._write_labels(temporary, labels)
         return dict(data)
 
-    def _check_format(self, images: Sequence[str]) -> None:
-        of_pictures = self.output_format == "png"
-        others = [image for image in images if (image_kind(image) == "picture") != of_pictures]
-        if others:
-            raise ValueError(
-                f"output_format {self.output_format} is for {'pictures' if of_pictures else 'volumes'}, but "
-                f"{len(others)} of {len(images)} inputs are {'volumes' if of_pictures else 'pictures'}, such as "
-                f"{others[0]}; give {'nii.gz' if of_pictures else 'png'} for them."
-            )
-        if self.output_format != "dicom_seg":
-            return
-        others = [image for image in images if image_kind(image) != "dicom"]
-        if others:
-            raise ValueError(
-                f"output_format dicom_seg needs DICOM series, but {len(others)} of {len(images)} inputs are none, "
-                f"such as {others[0]}; give nii.gz for them."
-            )
-        for image in images:
-            require_references(image)
-
-    def _is_done(self, case: str) -> bool:
-        targets = [self._target(case), *(self._map_target(case, key) for key in self.map_keys)]
-        return all(target.exists() for target in targets)
-
-    def _target(self, case: str) -> Path:
-        return self.output_dir / f"{case}_seg.{_EXTENSIONS[self.output_format]}"
-
-    def _map_target(self, case: str, key: str) -> Path:
-        return self.output_dir / f"{case}_{key}.{'tif' if self.output_format == 'png' else 'nii.gz'}"
-
     def _write_labels(self, path: Path, labels: MetaTensor) -> None:
         classes = labels[0].cpu().numpy().astype(np.uint8)
-        if self.output_format == "nii.gz":
+        if self.files.output_format == "nii.gz":
             _write_nifti(path, classes, labels.affine)
-        elif self.output_format == "png":
+        elif self.files.output_format == "png":
             picture = Image.fromarray(classes.T.copy())  # (X, Y) -> rows and columns
             picture.putpalette([value for color in ((0, 0, 0), *self.scheme.colors) for value in color])
             picture.save(path, format="PNG")
         else:
-            write_dicom_seg(path, classes, labels.meta["filename_or_obj"], self.scheme)
+            source = labels.meta.get("dicom_series") or labels.meta["filename_or_obj"]
+            write_dicom_seg(path, classes, source, self.scheme)
 
-    def _write_map(self, path: Path, values: MetaTensor) -> None:
-        channels = values.float().cpu().numpy()
-        with atomic_path(path) as temporary:
-            if self.output_format == "png":
-                pages = [Image.fromarray(channel.T.copy()) for channel in channels]
-                pages[0].save(temporary, format="TIFF", save_all=True, append_images=pages[1:])
-            else:
-                volume = channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1)
-                _write_nifti(temporary, volume, values.affine)
+
+def _write_map(path: Path, values: MetaTensor, as_pages: bool) -> None:
+    channels = values.float().cpu().numpy()
+    if as_pages:
+        pages = [Image.fromarray(channel.T.copy()) for channel in channels]
+        pages[0].save(path, format="TIFF", save_all=True, append_images=pages[1:])
+    else:
+        volume = channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1)
+        _write_nifti(path, volume, values.affine)
 
 
 def _write_nifti(path: Path, volume: np.ndarray, affine: torch.Tensor) -> None:

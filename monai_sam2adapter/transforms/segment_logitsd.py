@@ -11,6 +11,8 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
+from ..utils import require_flags
+
 __all__ = ["SegmentLogitsd"]
 
 _CHUNK = 16  # slices along the last axis whose probabilities are in memory at a time
@@ -32,7 +34,8 @@ class SegmentLogitsd(MapTransform):
         allow_missing_keys: whether a key may be missing. Defaults to False.
 
     Raises:
-        ValueError: when there are several keys but maps are wanted, whose names would be the same.
+        ValueError: when there are several keys but maps are wanted, whose names would be the same, or a flag is neither
+            True nor False.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class SegmentLogitsd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        require_flags(probabilities=probabilities, uncertainty=uncertainty)
         if len(self.keys) > 1 and (probabilities or uncertainty):
             raise ValueError(
                 f"maps of probabilities or uncertainty can be made for one key at a time, got {self.keys}."

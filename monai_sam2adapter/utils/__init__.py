@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files, texts and flags."""
+"""Files and texts."""
 
 from __future__ import annotations
 

@@ -175,6 +175,7 @@ class TestOptions:
         [
             ({"tta_flips": [0, 1]}, "flips must be lists of spatial axes"),
             ({"largest_component": "yes"}, "largest_component must be True or False, got 'yes'"),
+            ({"skip_existing": "false"}, "skip_existing must be True or False, got 'false'"),
             ({"output_format": "dicom"}, "dicom_seg"),
             ({"output_format": "dicom_seg"}, "needs DICOM series, but 1 of 1 inputs are none"),
             ({"dataset_dir": "nowhere.nii"}, "no file or folder nowhere.nii"),

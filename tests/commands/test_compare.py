@@ -163,7 +163,7 @@ def test_presets_run_through(preset: str, tmp_path: Path) -> None:
     settings |= {"num_workers": 0, "train#trainer#epoch_length": 1}
     arguments += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     # the crop of ISBI 2012 must fit into its smaller image
-    content = json.loads(ComparisonConfig.presets()[preset])
+    content = json.loads(ComparisonConfig.presets()[preset].read_text(encoding="utf-8"))
     content["datasets"]["ISBI 2012"]["options"]["crop_size"] = 32
     output = tmp_path / "out"
     assert main(compare(write(tmp_path, content), output, "--seeds", "0", *arguments)) == 0

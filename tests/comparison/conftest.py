@@ -28,13 +28,15 @@ def hearts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_cell(hearts: Path) -> Callable[..., ComparisonCell]:
-    """A cell on the phantoms; options are added to those that make it small."""
+def make_cell(hearts: Path, tmp_path: Path) -> Callable[..., ComparisonCell]:
+    """A cell on the phantoms, with a folder of its own; options are added to those that make it small."""
 
     def make(method: str = "lw", seed: int = 0, **arguments: Any) -> ComparisonCell:
         options = {**SMALL, "adapter": "none", **arguments.pop("options", {})}
-        bundle = str(BUNDLES / "acdc_cardiac_segmentation")
-        settings = {"dataset": "hearts", "bundle": bundle, "dataset_dir": str(hearts), "metric": "miou_pooled"}
+        settings = {
+            **{"dataset": "hearts", "bundle": str(BUNDLES / "acdc_cardiac_segmentation"), "dataset_dir": str(hearts)},
+            **{"metric": "miou_pooled", "folder": str(tmp_path / "cells" / f"{method}_{seed}"), "epochs": 2},
+        }
         return ComparisonCell(method=method, seed=seed, options=options, **{**settings, **arguments})
 
     return make

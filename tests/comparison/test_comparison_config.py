@@ -73,9 +73,10 @@ class TestComparisonConfig:
         path.write_text(json.dumps(CONTENT), encoding="utf-8")
         assert ComparisonConfig.load(path) == ComparisonConfig.from_dict(CONTENT)
 
-    def test_the_example_of_the_documentation(self) -> None:
-        page = (ROOT / "docs" / "comparison.md").read_text(encoding="utf-8")
-        example = re.search(r"```json title=own.json\n(.*?)```", page, re.DOTALL)
+    @pytest.mark.parametrize(("page", "file"), [("comparison", "own.json"), ("choose_adapter", "candidates.json")])
+    def test_the_examples_of_the_documentation(self, page: str, file: str) -> None:
+        text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+        example = re.search(rf"```json title={file}\n(.*?)```", text, re.DOTALL)
         assert example
         config = ComparisonConfig.from_dict(json.loads(example[1]))
         for dataset, entry in config.datasets.items():
@@ -90,7 +91,7 @@ class TestComparisonConfig:
     def test_what_is_no_json_says_where(self, tmp_path: Path) -> None:
         path = tmp_path / "own.json"
         path.write_text('{"title": "half"', encoding="utf-8")
-        with pytest.raises(ValueError, match=r"own\.json is no JSON: .* line 1"):
+        with pytest.raises(ValueError, match=r"own\.json is .*no JSON: .* line 1"):
             ComparisonConfig.load(path)
 
     @pytest.mark.parametrize(

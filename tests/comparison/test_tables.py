@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables, from numbers that can be checked by hand."""
+"""The tables, from numbers that can be checked by hand, and the plot."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from monai_sam2adapter.comparison import ComparisonCell
-from monai_sam2adapter.comparison.tables import cell_rows, markdown_tables, method_rows, write_csv
+from monai_sam2adapter.comparison.plot import draw_comparison, write_plot
+from monai_sam2adapter.comparison.tables import cell_rows, method_rows, write_csv, write_markdown
+
+MakeCell = Callable[..., ComparisonCell]
 
 COST = {
     **{"input_shape": [1, 1, 32, 32], "trained_parameters": 1_230_000, "total_parameters": 30_000_000},
@@ -25,13 +28,13 @@ def result(score: float, **others: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def rows(make_cell: Callable[..., ComparisonCell], tmp_path: Path) -> list[dict[str, Any]]:
+def rows(make_cell: MakeCell) -> list[dict[str, Any]]:
     """Two scores of hp, one of lw whose other seed failed, none of lora."""
     cells = [make_cell(method, seed) for seed in (0, 1) for method in ("hp", "lw", "lora")]
-    ComparisonCell.write_result(result(0.5), cells[0].folder(tmp_path))
-    ComparisonCell.write_result(result(0.6), cells[1].folder(tmp_path))
-    ComparisonCell.write_result(result(0.7, iterations=28), cells[3].folder(tmp_path))
-    return cell_rows(cells, tmp_path, {cells[4]: "no luck"})
+    cells[0].write_result(result(0.5))
+    cells[1].write_result(result(0.6))
+    cells[3].write_result(result(0.7, iterations=28))
+    return cell_rows(cells, {cells[4]: "no luck"})
 
 
 class TestTables:
@@ -50,10 +53,10 @@ class TestTables:
         assert math.isnan(lora["mean"])
         assert lora["seeds"] == 0
 
-    def test_markdown(self, rows: list[dict[str, Any]]) -> None:
+    def test_markdown(self, rows: list[dict[str, Any]], tmp_path: Path) -> None:
         rows[1]["score"] = 0.59
-        text = markdown_tables("A title", method_rows(rows, {("hearts", "hp"): COST}), ["A note."])
-        lines = text.splitlines()
+        write_markdown("A title", method_rows(rows, {("hearts", "hp"): COST}), ["A note."], tmp_path / "table.md")
+        lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
         assert lines[0] == "# A title"
         assert "| method | hearts (miou_pooled) |" in lines
         assert "| hp | **0.600 ± 0.141** |" in lines
@@ -64,11 +67,12 @@ class TestTables:
         assert "| lora | - | 0 | - | - | - | - | - | - |" in lines
         assert lines[-1] == "- A note."
 
-    def test_where_smaller_is_better_the_smallest_is_best(self, rows: list[dict[str, Any]]) -> None:
+    def test_where_smaller_is_better_the_smallest_is_best(self, rows: list[dict[str, Any]], tmp_path: Path) -> None:
         for row in rows:
             row["larger_is_better"] = False
         rows[1]["score"] = 0.59
-        assert "| lw | **0.590** |" in markdown_tables("A title", method_rows(rows, {}), [])
+        write_markdown("A title", method_rows(rows, {}), [], tmp_path / "table.md")
+        assert "| lw | **0.590** |" in (tmp_path / "table.md").read_text(encoding="utf-8")
 
     def test_which_way_is_better_is_known_from_any_score_of_the_data_set(self, rows: list[dict[str, Any]]) -> None:
         rows[1]["larger_is_better"] = False
@@ -80,3 +84,31 @@ class TestTables:
         write_csv(rows, tmp_path / "results.csv")
         with (tmp_path / "results.csv").open(newline="", encoding="utf-8") as file:
             assert [row["score"] for row in csv.DictReader(file)] == ["0.5", "0.6", "", "0.7", "", ""]
+
+
+class TestPlot:
+    @staticmethod
+    def row(dataset: str, method: str, mean: float, **others: Any) -> dict[str, Any]:
+        common = {"metric": "miou_pooled", "larger_is_better": True, "std": 0.01, "seeds": 3, "macs": 5_000_000_000}
+        return {"dataset": dataset, "method": method, "mean": mean, **common, **others}
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        hearts = [self.row("hearts", "hp", 0.5), self.row("hearts", "lw", 0.4, macs=4e9, std=math.nan, seeds=1)]
+        return [*hearts, self.row("cells", "hp", 0.7), self.row("cells", "lw", math.nan, seeds=0)]
+
+    def test_each_data_set_has_a_panel_with_a_point_for_each_score(self) -> None:
+        figure = draw_comparison("A $title", self.rows)
+        panels = {axes.get_title(): axes for axes in figure.axes}
+        points = {name: [tuple(line[0].get_xydata()[0]) for line in axes.containers] for name, axes in panels.items()}
+        assert points == {"hearts": [(5.0, 0.5), (4.0, 0.4)], "cells": [(5.0, 0.7)]}
+        assert [text.get_text() for text in figure.legends[0].get_texts()] == ["hp", "lw"]
+        assert [len(container[2]) for container in panels["hearts"].containers] == [1, 0]  # error bars
+
+    def test_the_same_numbers_give_the_same_files_also_when_nothing_is_scored(self, tmp_path: Path) -> None:
+        for rows in (self.rows, [self.row("hearts", "hp", math.nan, seeds=0)]):
+            for name in ("first", "second"):
+                write_plot("A title", rows, tmp_path / name)
+            for name in ("plot.png", "plot.svg"):
+                assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+            assert (tmp_path / "first" / "plot.png").read_bytes()[:4] == b"\x89PNG"

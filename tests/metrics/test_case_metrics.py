@@ -233,7 +233,7 @@ def test_single_channel_is_foreground(metric_class) -> None:
     ("pred", "message"),
     [
         pytest.param(PRED * 3.5, "the prediction holds values other than 0 and 1 .from 0 to 3.5.", id="logits"),
-        pytest.param(PRED[..., :3], r"one shape .* got \(1, 4, 6, 5, 3\) and \(1, 4, 6, 5, 4\)", id="other_shape"),
+        pytest.param(PRED[..., :3], r"one shape .* got \(4, 6, 5, 3\) and \(4, 6, 5, 4\)", id="other_shape"),
         pytest.param(PRED[:, :1], "one-hot both", id="label_map"),
     ],
 )

@@ -126,7 +126,7 @@ def test_only_classes_that_exclude_each_other_are_counted(pred, message) -> None
 
 def test_nothing_counted_and_unknown_reduction_are_refused() -> None:
     metric = PooledDiceMetric(reduction="none")
-    with pytest.raises(RuntimeError, match="PooledDiceMetric has counted no case"):
+    with pytest.raises(RuntimeError, match="PooledDiceMetric has scored no case"):
         metric.aggregate()
     metric(y_pred=LABELS, y=LABELS)
     with pytest.raises(ValueError, match="none"):

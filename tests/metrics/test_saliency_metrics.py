@@ -16,7 +16,7 @@ from monai_sam2adapter.metrics import (
     CaseFMeasureMetric,
     CaseSMeasureMetric,
     SaliencyScores,
-    saliency_scores,
+    saliency,
 )
 
 sod = pytest.importorskip("py_sod_metrics", reason="pysodmetrics is missing; install the extra 'sod'")
@@ -163,8 +163,8 @@ class TestKnownCases:
         (4 * OBJECT, OBJECT, r"values from 0 to 4, expected probabilities .*Activations\(sigmoid=True\)"),
         (torch.full_like(OBJECT, torch.nan), OBJECT, "values from nan to nan"),
         (OBJECT, 0.5 * OBJECT, r"the mask holds values other than 0 and 1 \(from 0 to 0.5\)"),
-        (OBJECT[..., :9], OBJECT, r"one shape .* got \(1, 1, 40, 9\) and \(1, 1, 40, 30\)"),
-        (OBJECT[..., None], OBJECT[..., None], r"one shape \(B, K, X, Y\)"),
+        (OBJECT[..., :9], OBJECT, r"one shape .* got \(1, 40, 9\) and \(1, 40, 30\)"),
+        (OBJECT[..., None], OBJECT[..., None], r"one shape \(K, X, Y\)"),
     ],
     ids=["logits", "nan", "soft mask", "shapes", "volume"],
 )
@@ -183,7 +183,7 @@ def test_unknown_options_and_no_cases_are_errors() -> None:
 
 
 def test_without_pysodmetrics_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saliency_scores, "optional_import", lambda name: (None, False))
+    monkeypatch.setattr(saliency, "optional_import", lambda name: (None, False))
     with pytest.raises(ImportError, match=r"monai-sam2adapter\[sod\]"):
         CaseSMeasureMetric()
 

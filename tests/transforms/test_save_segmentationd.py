@@ -22,7 +22,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 from PIL import Image
 
-from monai_sam2adapter.data import LabelScheme, VolumeReader
+from monai_sam2adapter.data import LabelScheme, VolumeReader, find_images
 from monai_sam2adapter.transforms import SaveSegmentationd
 
 SCHEME = LabelScheme(("a", "b"), ((255, 0, 9), (1, 2, 3)), ({}, {}))
@@ -52,7 +52,7 @@ class TestVolumes:
     def test_maps_have_their_channels_behind(self, tmp_path: Path) -> None:
         chance = MetaTensor(torch.rand(3, 4, 5, 6), affine=torch.tensor(AFFINE))
         items = {"pred": labels(4, 5, 6), "case": "x", "probabilities": chance, "uncertainty": chance[:1]}
-        SaveSegmentationd(tmp_path, SCHEME, map_keys=["probabilities", "uncertainty"])(items)
+        SaveSegmentationd(tmp_path, SCHEME, save_probabilities=True, save_uncertainty=True)(items)
         found = nib.load(tmp_path / "x_probabilities.nii.gz")
         assert found.get_data_dtype() == np.float32
         np.testing.assert_array_equal(found.get_fdata(dtype=np.float32), chance.numpy().transpose(1, 2, 3, 0))
@@ -74,7 +74,7 @@ class TestPictures:
     def test_maps_have_a_page_a_channel(self, tmp_path: Path) -> None:
         chance = MetaTensor(torch.rand(3, 7, 5))
         items = {"pred": labels(7, 5), "case": "x", "probabilities": chance}
-        SaveSegmentationd(tmp_path, SCHEME, "png", map_keys=["probabilities"])(items)
+        SaveSegmentationd(tmp_path, SCHEME, "png", save_probabilities=True)(items)
         with Image.open(tmp_path / "x_probabilities.tif") as picture:
             assert picture.n_frames == 3
             picture.seek(2)
@@ -82,35 +82,14 @@ class TestPictures:
 
 
 class TestDicom:
-    def test_lies_on_the_series(self, write_dicom: Callable[..., list[Path]], tmp_path: Path) -> None:
+    @pytest.mark.parametrize("expanduser", [False, True], ids=["as-found", "by-its-name"])
+    def test_lies_on_the_series(self, expanduser: bool, write_dicom: Callable[..., list[Path]], tmp_path: Path) -> None:
         pytest.importorskip("highdicom")
         write_dicom(tmp_path / "ct", [[0, 0, 0], [0, 0, 2]])
-        volume = LoadImage(reader=VolumeReader(), ensure_channel_first=True)(tmp_path / "ct")
+        (case,) = find_images(tmp_path / "ct")
+        volume = LoadImage(reader=VolumeReader(), ensure_channel_first=True, expanduser=expanduser)(case["image"])
         SaveSegmentationd(tmp_path, SCHEME, "dicom_seg")({"pred": (volume > -850).to(torch.uint8), "case": "x"})
         assert pydicom.dcmread(tmp_path / "x_seg.dcm").NumberOfFrames == 1, "in one slice all values are below"
-
-    def test_other_inputs_are_refused_before_the_work(self, tmp_path: Path) -> None:
-        pytest.importorskip("highdicom")
-        (tmp_path / "b.nii").touch()
-        cases = [{"image": "folder#series=1.2", "case": "a"}, {"image": str(tmp_path / "b.nii"), "case": "b"}]
-        with pytest.raises(ValueError, match=r"1 of 2 inputs are none, such as .*b\.nii"):
-            SaveSegmentationd(tmp_path, SCHEME, "dicom_seg").select_cases(cases)
-
-    def test_a_series_without_uids_is_refused_before_the_work(
-        self, write_dicom: Callable[..., list[Path]], tmp_path: Path
-    ) -> None:
-        pytest.importorskip("highdicom")
-        write_dicom(tmp_path / "ct", [[0, 0, 0], [0, 0, 2]], FrameOfReferenceUID="")
-        cases = [{"image": str(tmp_path / "ct"), "case": "ct"}]
-        with pytest.raises(ValueError, match=r"ct has no FrameOfReferenceUID.*write nii\.gz instead"):
-            SaveSegmentationd(tmp_path, SCHEME, "dicom_seg").select_cases(cases)
-
-    def test_a_damaged_series_is_left_for_reading(self, write_dicom: Callable[..., list[Path]], tmp_path: Path) -> None:
-        pytest.importorskip("highdicom")
-        write_dicom(tmp_path / "ct", [[0, 0, 0], [0, 0, 2]])[0].write_bytes(b"")
-        (tmp_path / "x.dcm").touch()
-        cases = [{"image": str(tmp_path / name), "case": name} for name in ("ct", "x.dcm")]
-        assert SaveSegmentationd(tmp_path, SCHEME, "dicom_seg").select_cases(cases) == cases
 
     def test_missing_highdicom_is_told_before_the_work(self, tmp_path: Path) -> None:
         with mock.patch.dict("sys.modules", {"highdicom": None}), pytest.raises(ImportError, match=r"\[dicom\]"):
@@ -131,30 +110,12 @@ class TestWhole:
         assert os.listdir(tmp_path) == ["x_seg.nii.gz"]
         np.testing.assert_array_equal(nib.load(tmp_path / "x_seg.nii.gz").dataobj, old[0])
 
-    def test_without_its_maps_a_case_is_not_done(self, tmp_path: Path) -> None:
-        save = SaveSegmentationd(tmp_path, SCHEME, map_keys=["probabilities"])
+    def test_without_its_maps_there_is_no_segmentation(self, tmp_path: Path) -> None:
+        save = SaveSegmentationd(tmp_path, SCHEME, save_probabilities=True)
         items = {"pred": labels(4, 5, 6), "case": "x", "probabilities": labels(4, 5, 6)}
         with mock.patch("nibabel.save", side_effect=OSError), pytest.raises(OSError):  # noqa: PT011
             save(items)
-        assert len(save.select_cases([{"image": "x.nii", "case": "x"}], skip_existing=True)) == 1
-
-    @pytest.mark.parametrize("output_format", ["nii.gz", "png"])
-    def test_a_case_is_done_when_all_its_files_are_there(self, output_format: str, tmp_path: Path) -> None:
-        image = "x.png" if output_format == "png" else "x.nii"
-        pred = labels(4, 5) if output_format == "png" else labels(4, 5, 6)
-        save = SaveSegmentationd(tmp_path, SCHEME, output_format)
-        save({"pred": pred, "case": "x"})
-        more = SaveSegmentationd(tmp_path, SCHEME, output_format, map_keys=["uncertainty"])
-        cases = [{"image": image, "case": "x"}]
-        assert more.select_cases(cases, skip_existing=True) == cases
-        more({"pred": pred, "case": "x", "uncertainty": pred})
-        assert more.select_cases(cases, skip_existing=True) == save.select_cases(cases, skip_existing=True) == []
-
-    def test_cases_that_are_done_are_left_out(self, tmp_path: Path) -> None:
-        save, cases = SaveSegmentationd(tmp_path, SCHEME), [{"image": f"{n}.nii", "case": n} for n in "xyz"]
-        save({"pred": labels(4, 5, 6), "case": "y"})
-        assert save.select_cases(cases) == cases
-        assert [case["case"] for case in save.select_cases(cases, skip_existing=True)] == ["x", "z"]
+        assert not os.listdir(tmp_path)
 
     @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
     def test_kill_while_writing_leaves_no_result(self, tmp_path: Path) -> None:
@@ -187,29 +148,20 @@ SaveSegmentationd({str(tmp_path)!r}, LabelScheme(("a",), ((1, 2, 3),), ({{}},)))
 )
 def test_what_does_not_fit_is_refused(output_format: str, items: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        SaveSegmentationd(tmp_path, SCHEME, output_format, map_keys=["probabilities"])(items)
+        SaveSegmentationd(tmp_path, SCHEME, output_format, save_probabilities=True)(items)
     assert not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("output_format", "image", "message"),
+    ("options", "message"),
     [
-        ("png", "b.nii.gz", r"png is for pictures, but 1 of 2 inputs are volumes, such as b\.nii\.gz; give nii\.gz"),
-        ("nii.gz", "stack.TIF#page=3", r"nii\.gz is for volumes, but 1 of 2 inputs are pictures, .*; give png"),
+        ({"output_format": "nifti"}, r"nii\.gz"),
+        (
+            {"save_probabilities": "false"},
+            "save_probabilities must be True or False, got 'false'; write --save_prob",
+        ),
     ],
 )
-def test_a_format_for_the_other_kind_is_refused_before_the_work(
-    output_format: str, image: str, message: str, tmp_path: Path
-) -> None:
-    good = "a.png" if output_format == "png" else "folder#series=1.2"
-    cases = [{"image": good, "case": "a"}, {"image": image, "case": "b"}]
-    save = SaveSegmentationd(tmp_path, SCHEME, output_format)
+def test_mistaken_options_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        save.select_cases(cases)
-    cases[1]["error"] = "there is no such file or folder"
-    assert save.select_cases(cases, skip_existing=True) == cases
-
-
-def test_formats_are_named_on_a_typo(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"nii\.gz"):
-        SaveSegmentationd(tmp_path, SCHEME, "nifti")
+        SaveSegmentationd(tmp_path, SCHEME, **options)

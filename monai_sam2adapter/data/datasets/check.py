@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from ..geometry import place_problem, shape_problem, voxel_spacing
-from ..hounsfield import hounsfield_problem
+from ..pixel_values import hounsfield_problem
 
 __all__ = ["DatasetReport", "check_image_and_label", "format_report"]
 

@@ -8,9 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from ..colors import has_colors
-from ..gray_mask import gray_mask_problem
-from ..readers.image_file_reader import ImageFileReader
+from ..pixel_values import gray_mask_problem, has_colors
+from ..readers.pictures import ImageFileReader
 from .check import DatasetReport
 
 __all__ = ["check_images_and_masks"]

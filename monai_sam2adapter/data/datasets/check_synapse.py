@@ -12,7 +12,7 @@ import numpy as np
 from monai.utils import ensure_tuple
 from tqdm import tqdm
 
-from ..readers.transunet_reader import TransUNetArrayReader
+from ..readers.transunet import TransUNetArrayReader
 from .check import DatasetReport, check_image_and_label
 from .split import SPLIT_PARTS, name_parts, read_folds
 from .synapse import find_synapse_cases, synapse_layout_problems, synapse_numbering_problems

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..readers.image_file_reader import ImageFileReader
+from ..readers.pictures import ImageFileReader
 
 __all__ = ["count_pages", "pair_images"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from ..gray_mask import gray_mask_problem
+from ..pixel_values import gray_mask_problem
 from ..readers import ImageFileReader, VolumeReader
 from .layouts import LabeledCases
 

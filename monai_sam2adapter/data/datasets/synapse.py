@@ -12,7 +12,7 @@ from typing import Any
 
 from monai.utils import look_up_option
 
-from ..readers.transunet_reader import TransUNetArrayReader
+from ..readers.transunet import TransUNetArrayReader
 from .split import SPLIT_PARTS, read_split
 from .synapse_labels import synapse_class_names
 

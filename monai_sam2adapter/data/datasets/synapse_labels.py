@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from ..readers.transunet import TRANSUNET_LABELS
+
 __all__ = ["SYNAPSE_CLASS_NAMES", "synapse_class_names", "synapse_label_map"]
 
 #: what the labels 0 to 13 of the challenge stand for
@@ -26,7 +28,7 @@ SYNAPSE_CLASS_NAMES = (
 # the challenge's label of each class, for each coding that is in use; labels that are in none become background
 _LABELS_OF_CLASSES = {
     14: tuple(range(14)),
-    9: (0, 8, 4, 3, 2, 6, 11, 1, 7),  # TransUNet and all that compare with it
+    9: TRANSUNET_LABELS,
 }
 
 

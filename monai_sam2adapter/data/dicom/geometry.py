@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pydicom
 
+from ..geometry import LPS_TO_RAS
+
 __all__ = ["DicomGeometry"]
 
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _TOLERANCE = 0.1  # of the distance of slices: how far one may lie from its place in an even stack
 
 
@@ -54,7 +55,8 @@ class DicomGeometry:
         if without:
             if len(headers) > 1:
                 raise ValueError(f"{without} of {len(frames)} slices have no position or orientation in the patient")
-            return cls(tuple(range(len(frames))), _LPS_TO_RAS @ _placeless(frames[0], headers[0]))
+            sides = (*frames[0].spacing[::-1], _thickness(headers[0]), 1.0)
+            return cls(tuple(range(len(frames))), LPS_TO_RAS @ np.diag(sides))
         _require_equal("orientations", [frame.orientation for frame in frames], 1e-3)
         row, column = np.reshape(frames[0].orientation, (2, 3)).astype(float)
         normal = np.cross(row, column)
@@ -65,7 +67,7 @@ class DicomGeometry:
         affine[:3, 1] = column * frames[0].spacing[0]
         affine[:3, 2] = _step(positions[order], normal, headers[0])
         affine[:3, 3] = positions[order[0]]
-        return cls(tuple(order.tolist()), _LPS_TO_RAS @ affine)
+        return cls(tuple(order.tolist()), LPS_TO_RAS @ affine)
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,6 @@ def _look_up(places: Sequence[pydicom.Dataset], sequence: str, keyword: str) -> 
         if item.get(keyword):
             return item.get(keyword)
     return None
-
-
-def _placeless(frame: _Frame, header: pydicom.Dataset) -> np.ndarray:
-    return np.diag([frame.spacing[1], frame.spacing[0], _thickness(header), 1.0])
 
 
 def _thickness(header: pydicom.Dataset) -> float:

@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading DICOM series."""
+"""Reading the volume of a DICOM series."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import SimpleITK as sitk
 from monai.config import PathLike
 from monai.data import ImageReader
-from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+from monai.utils import ensure_tuple
 
-from .geometry import DicomGeometry
+from ..geometry import image_meta
 from .series import DicomSeries
 
 __all__ = ["DicomReader"]
@@ -29,18 +27,12 @@ class DicomReader(ImageReader):
     :py:class:`monai_sam2adapter.data.DicomGeometry`, which refuses what is no volume. MONAI's ``PydicomReader`` sorts
     slices by their number, and takes all series of a folder for one.
 
-    It reads what :py:class:`monai_sam2adapter.data.DicomSeries` addresses: ``FOLDER#series=UID``, a folder with one
-    series, or a file, with one frame or several.
+    It reads a :py:class:`monai_sam2adapter.data.DicomSeries`, by its files alone, or the string of one, whose files it
+    finds first.
     """
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """
-        Args:
-            filename: one address or several.
-
-        Returns:
-            whether it is one series that is there. DICOM files need no extension, so this looks into them.
-        """
+        """Whether it is one series that is there. DICOM files need no extension, so this looks into them."""
         try:
             self.read(filename)
         except (OSError, ValueError):
@@ -49,10 +41,10 @@ class DicomReader(ImageReader):
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> DicomSeries:
         """
-        Find the files of the series; headers and pixels are read in :py:meth:`get_data`.
+        Find the files of the series; pixels are read in :py:meth:`get_data`.
 
         Args:
-            data: the address.
+            data: the series, or its address.
             kwargs: not used.
 
         Returns:
@@ -73,58 +65,39 @@ class DicomReader(ImageReader):
             img: what :py:meth:`read` returned.
 
         Returns:
-            the array, ``(columns, rows, slices)``, float32, and its metadata, with the affine in RAS coordinates, in
-            mm.
+            the array, ``(columns, rows, slices)``, float32, and its metadata: the affine in RAS coordinates, in mm, and
+            the series as ``dicom_series``.
 
         Raises:
             ValueError: when a file is damaged, has colors, or the files are no volume.
         """
         try:
-            geometry, array = _read_volume(img)
+            geometry = img.geometry()
+            array = _read_pixels(img, geometry.order)
         except Exception as error:  # of pydicom and SimpleITK too, which do not tell the series
-            raise ValueError(f"{img.address} cannot be read: {error}") from error
-        meta = {
-            MetaKeys.ORIGINAL_AFFINE: geometry.affine,
-            MetaKeys.AFFINE: geometry.affine.copy(),
-            MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.SPATIAL_SHAPE: np.asarray(array.shape),
-            MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),
-        }
-        return array, {str(key): value for key, value in meta.items()}
+            raise ValueError(f"{img} cannot be read: {error}") from error
+        return array, {**image_meta(array.shape, geometry.affine), "dicom_series": img}
 
 
-def _read_volume(series: DicomSeries) -> tuple[DicomGeometry, np.ndarray]:
-    headers = [_read_header(file) for file in series.files]
-    colored = [header for header in headers if header.get("SamplesPerPixel", 1) != 1]
-    if colored:
-        raise ValueError(f"it has colors ({colored[0].get('PhotometricInterpretation')}), expected gray values")
-    geometry = DicomGeometry.of(headers)
-    if len(headers) == 1:
-        _require_one_scale(headers[0])
-        array = sitk.GetArrayFromImage(sitk.ReadImage(str(series.files[0]), sitk.sitkFloat32))
-        array = array[np.newaxis] if array.ndim == 2 else array
-        array = array[list(geometry.order)]
+def _read_pixels(series: DicomSeries, order: Sequence[int]) -> np.ndarray:
+    files = series.files
+    if len(files) == 1:
+        _require_one_scale(series)
+        frames = _read_file(files[0])[list(order)]
     else:  # one by one: SimpleITK's reader of series takes the type of the first file, and its own view of the spacing
-        files = [series.files[index] for index in geometry.order]
-        slices = [sitk.GetArrayFromImage(sitk.ReadImage(str(file), sitk.sitkFloat32)) for file in files]
-        array = np.stack([pixels.reshape(pixels.shape[-2:]) for pixels in slices])
-    return geometry, array.transpose(2, 1, 0)  # (Z, Y, X) -> (X, Y, Z)
+        frames = np.concatenate([_read_file(files[index]) for index in order])
+    return frames.transpose(2, 1, 0)  # (Z, Y, X) -> (X, Y, Z)
 
 
-def _read_header(file: Path) -> pydicom.Dataset:
-    try:
-        header = pydicom.dcmread(file, force=True, stop_before_pixels=True)
-    except Exception as error:  # whatever pydicom stumbles over
-        raise ValueError(f"{file.name} is damaged ({error})") from error
-    if "Rows" not in header:
-        raise ValueError(f"{file.name} is damaged: it has no image")
-    return header
+def _read_file(file: PathLike) -> np.ndarray:
+    array = sitk.GetArrayFromImage(sitk.ReadImage(str(file), sitk.sitkFloat32))
+    return array.reshape(-1, *array.shape[-2:])
 
 
-def _require_one_scale(header: pydicom.Dataset) -> None:
+def _require_one_scale(series: DicomSeries) -> None:
     """SimpleITK rescales all frames of a file by the numbers of its first one."""
     scales = set()
-    for group in header.get("PerFrameFunctionalGroupsSequence") or []:
+    for group in series.tag("PerFrameFunctionalGroupsSequence") or []:
         for item in group.get("PixelValueTransformationSequence") or []:
             scales.add((float(item.RescaleSlope), float(item.RescaleIntercept)))
     if len(scales) > 1:

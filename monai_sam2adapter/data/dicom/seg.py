@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +15,9 @@ from pydicom.uid import generate_uid
 
 from ..._version import __version__
 from ..label_scheme import LabelScheme
-from .geometry import DicomGeometry
 from .series import DicomSeries
 
 __all__ = ["require_highdicom", "write_dicom_seg"]
-
-logger = logging.getLogger(__name__)
 
 _NAME = "monai_sam2adapter"
 _FAMILY = Code("123110", "DCM", "Artificial Intelligence")
@@ -64,7 +60,7 @@ def write_dicom_seg(
         path: the file to write.
         labels: class of each voxel, ``(columns, rows, slices)``, as
             :py:class:`monai_sam2adapter.data.DicomReader` gives the image.
-        source: the series, as :py:class:`monai_sam2adapter.data.DicomSeries` addresses it.
+        source: the series, or its address.
         scheme: names, colors and codes of the classes.
 
     Raises:
@@ -72,19 +68,22 @@ def write_dicom_seg(
         ValueError: when the labels do not fit the series, or the series lacks what a segmentation must refer to.
     """
     highdicom = require_highdicom()
-    files = DicomSeries.open(source).files
-    images = [pydicom.dcmread(file, force=True, stop_before_pixels=True) for file in files]
-    order = DicomGeometry.of(images).order
+    series = DicomSeries.open(source)
+    order = series.geometry().order
+    images = [pydicom.dcmread(file, force=True, stop_before_pixels=True) for file in series.files]
     planes = labels.transpose(2, 1, 0).astype(np.uint8)  # (X, Y, Z) -> (Z, Y, X)
     expected = (len(order), int(images[0].Rows), int(images[0].Columns))
     if planes.shape != expected:
-        raise ValueError(f"the labels are {planes.shape} (slices, rows, columns), but {source} is {expected}")
+        raise ValueError(f"the labels are {planes.shape} (slices, rows, columns), but {series} is {expected}")
     if len(images) > 1:
         images = [images[index] for index in order]
     else:
         planes = planes[np.argsort(order)]  # the frames of one file stay in its order
     for image in images:
-        _complete(image, source)
+        _require_references(image, series)
+        for keyword in _EMPTY:
+            if keyword not in image:
+                setattr(image, keyword, "")
     segmentation = highdicom.seg.Segmentation(
         source_images=images,
         pixel_array=planes,
@@ -106,39 +105,25 @@ def write_dicom_seg(
     segmentation.save_as(path)
 
 
-def require_references(source: str | os.PathLike[str]) -> None:
+def require_references(series: DicomSeries) -> None:
     """
-    Check by the first file of a series that a segmentation can refer to it, before the work is done.
-
-    Args:
-        source: the series, as :py:class:`monai_sam2adapter.data.DicomSeries` addresses it. Whether it is damaged is
-            left for reading it.
+    Check by the first file of a series that a segmentation can refer to it, before the work is done. Whether it is
+    damaged is left for reading it.
 
     Raises:
         ValueError: when it lacks what a segmentation must refer to.
     """
-    try:
-        image = pydicom.dcmread(DicomSeries.open(source).files[0], force=True, stop_before_pixels=True)
-    except Exception as error:  # whatever pydicom stumbles over
-        logger.debug("%s: %s", source, error)
-        return
-    if "Rows" in image:
-        _check_references(image, source)
+    header = next(iter(series.headers.values()))
+    if header is not None and "Rows" in header:
+        _require_references(header, series)
 
 
-def _check_references(image: pydicom.Dataset, source: str | os.PathLike[str]) -> None:
+def _require_references(image: pydicom.Dataset, series: DicomSeries) -> None:
     missing = [keyword for keyword in _NEEDED if not image.get(keyword)]
     if missing:
         raise ValueError(
-            f"{source} has no {', '.join(missing)}, which a DICOM segmentation must refer to; write nii.gz instead"
+            f"{series} has no {', '.join(missing)}, which a DICOM segmentation must refer to; write nii.gz instead"
         )
-
-
-def _complete(image: pydicom.Dataset, source: str | os.PathLike[str]) -> None:
-    _check_references(image, source)
-    for keyword in _EMPTY:
-        if keyword not in image:
-            setattr(image, keyword, "")
 
 
 def _describe(highdicom: Any, scheme: LabelScheme) -> Sequence[Any]:

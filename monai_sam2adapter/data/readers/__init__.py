@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from .image_file_reader import ImageFileReader
-from .sitk_reader import SimpleITKReader
-from .transunet_reader import TransUNetArrayReader
-from .volume_reader import VolumeReader
+from .pictures import ImageFileReader
+from .transunet import TransUNetArrayReader
+from .volumes import SimpleITKReader, VolumeReader
 
 __all__ = ["ImageFileReader", "SimpleITKReader", "TransUNetArrayReader", "VolumeReader"]

@@ -6,14 +6,20 @@ from __future__ import annotations
 from .adaptformer import AdaptFormer
 from .attention import AttentionAdapter
 from .base import Adapter, AdapterConfig
-from .bottleneck import BottleneckAdapter
+from .bottleneck import BottleneckAdapter, BottleneckConfig
 from .conv_lora import ConvLoRAAdapter, ConvLoRAConfig
-from .front_bottleneck import FrontBottleneckAdapter, FrontBottleneckConfig
 from .hp import HPAdapter
-from .injection import InjectionReport, NoMatchingModuleError, inject_adapters, remove_adapters
+from .injection import (
+    InjectionReport,
+    NoMatchingModuleError,
+    inject_adapters,
+    merge_adapters,
+    remove_adapters,
+    unmerge_adapters,
+)
 from .lora import LoRAAdapter, LoRAConfig
 from .lw import LWAdapter
-from .merging import merge_adapters, unmerge_adapters
+from .mlp import MLPAdapter
 from .registry import adapter_names, get_adapter_class, register_adapter
 from .sm_adaptformer import SMAdaptFormer
 
@@ -23,15 +29,15 @@ __all__ = [
     "AdapterConfig",
     "AttentionAdapter",
     "BottleneckAdapter",
+    "BottleneckConfig",
     "ConvLoRAAdapter",
     "ConvLoRAConfig",
-    "FrontBottleneckAdapter",
-    "FrontBottleneckConfig",
     "HPAdapter",
     "InjectionReport",
     "LWAdapter",
     "LoRAAdapter",
     "LoRAConfig",
+    "MLPAdapter",
     "NoMatchingModuleError",
     "SMAdaptFormer",
     "adapter_names",

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from torch import nn
 
-from .bottleneck import BottleneckAdapter
+from .mlp import MLPAdapter
 from .registry import register_adapter
 
 __all__ = ["AdaptFormer"]
 
 
 @register_adapter("adaptformer")
-class AdaptFormer(BottleneckAdapter):
+class AdaptFormer(MLPAdapter):
     """
     Project down, GELU, project up, beside the MLP of a block; each token by itself. Starts at zero.
 
@@ -21,7 +21,7 @@ class AdaptFormer(BottleneckAdapter):
 
     Args:
         channels: channels ``C`` of the tokens.
-        config: the settings, :class:`~monai_sam2adapter.networks.adapters.AdapterConfig`.
+        config: the settings, :class:`~monai_sam2adapter.networks.adapters.AdapterConfig`. Defaults to the method's own.
     """
 
     def _spatial_layer(self, width: int) -> nn.Module:

@@ -20,13 +20,13 @@ class AttentionAdapter(Adapter):
 
     Args:
         channels: channels ``C`` of the tokens that enter ``qkv``.
-        config: the method's settings.
+        config: the method's settings. Defaults to its own.
         out_channels: channels of queries, keys and values each, and of ``proj``. Defaults to ``channels``.
     """
 
     slot = "attention"
 
-    def __init__(self, channels: int, config: AdapterConfig, out_channels: int | None = None) -> None:
+    def __init__(self, channels: int, config: AdapterConfig | None = None, out_channels: int | None = None) -> None:
         super().__init__(channels, config)
         out_channels = channels if out_channels is None else out_channels
         self.qkv = self._branch(channels, 3 * out_channels)

@@ -78,16 +78,16 @@ class Adapter(nn.Module, ABC):
 
     Args:
         channels: channels ``C`` of the tokens.
-        config: the method's settings.
+        config: the method's settings. None stands for its own, ``config_class()``. Defaults to None.
     """
 
     slot: ClassVar[str] = "mlp"
     config_class: ClassVar[type[AdapterConfig]] = AdapterConfig
 
-    def __init__(self, channels: int, config: AdapterConfig) -> None:
+    def __init__(self, channels: int, config: AdapterConfig | None = None) -> None:
         super().__init__()
         self.channels = channels
-        self.config = config
+        self.config = self.config_class() if config is None else config
 
     @classmethod
     def for_block(cls, block: HieraBlock, config: AdapterConfig) -> Adapter:

@@ -1,45 +1,69 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shape that all adapters beside the MLP share."""
+"""The adapter of SAM2-UNet and SAM2-UNeXT, in front of a block."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from .base import Adapter, AdapterConfig
+from .registry import register_adapter
 
-__all__ = ["BottleneckAdapter"]
+__all__ = ["BottleneckAdapter", "BottleneckConfig"]
 
 
+@dataclass(frozen=True)
+class BottleneckConfig(AdapterConfig):
+    """
+    The settings of :class:`BottleneckAdapter`.
+
+    Args:
+        bottleneck_ratio: width over the channels of the block, where ``width`` is None. Defaults to 0.25.
+        scale: factor on the adapter's output. Defaults to 1.
+        blocks: indices of the trunk's blocks to adapt, None for all. Defaults to None.
+        width: width of the adapter in every block, None for ``bottleneck_ratio``. Defaults to 32, as in SAM2-UNet.
+
+    Raises:
+        ValueError: when a value is out of its range.
+    """
+
+    scale: float = 1.0
+    width: int | None = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width is not None and (isinstance(self.width, bool) or int(self.width) != self.width or self.width < 1):
+            raise ValueError(f"width must be a whole number from 1, or None, got {self.width!r}.")
+
+
+@register_adapter("bottleneck")
 class BottleneckAdapter(Adapter):
     """
-    Project down, mix neighboring tokens, GELU, project up. The last projection starts at zero, so the adapter does too.
+    Two linear layers with a GELU after each, in front of a block: ``block(x + gelu(up(gelu(down(x)))))``.
 
-    A method builds the layer that mixes neighbors; one that has it at another place overrides ``_mix``.
+    It does not start at zero: its weights are drawn from a truncated normal of 0.02, as the authors' are.
 
-    Source: AdaptFormer, arXiv:2205.13535, section 3.2, with a spatial layer in the bottleneck as in arXiv:2605.05979.
-    That paper's full text gives no widths: 1/4 of the channels is our default.
+    Source: Xiong et al., SAM2-UNet, arXiv:2408.08870, and SAM2-UNeXT, arXiv:2508.03566.
 
     Args:
         channels: channels ``C`` of the tokens.
-        config: the method's settings.
+        config: the settings, :class:`BottleneckConfig`. Defaults to the method's own.
     """
 
-    def __init__(self, channels: int, config: AdapterConfig) -> None:
-        super().__init__(channels, config)
-        width = max(1, round(channels * config.bottleneck_ratio))
-        self.down = nn.Linear(channels, width)
-        self.spatial = self._spatial_layer(width)
-        self.act = nn.GELU()
-        self.up = nn.Linear(width, channels)
-        nn.init.zeros_(self.up.weight)
-        nn.init.zeros_(self.up.bias)
+    slot = "block"
+    config_class = BottleneckConfig
+    config: BottleneckConfig
 
-    @abstractmethod
-    def _spatial_layer(self, width: int) -> nn.Module:
-        """Build the layer that mixes neighbors, ``(B, width, H, W)`` to the same shape."""
+    def __init__(self, channels: int, config: BottleneckConfig | None = None) -> None:
+        super().__init__(channels, config)
+        width = self.config.width or max(1, round(channels * self.config.bottleneck_ratio))
+        self.down, self.up = nn.Linear(channels, width), nn.Linear(width, channels)
+        self.act = nn.GELU()
+        for layer in (self.down, self.up):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """
@@ -47,11 +71,6 @@ class BottleneckAdapter(Adapter):
             x: tokens, ``(B, H, W, C)``.
 
         Returns:
-            what the block adds to its own output, ``(B, H, W, C)``.
+            what is added to the block's input, ``(B, H, W, C)``.
         """
-        hidden = self.down(x).permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
-        hidden = self._mix(hidden).permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
-        return self.config.scale * self.up(hidden)
-
-    def _mix(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.act(self.spatial(hidden))
+        return self.config.scale * self.act(self.up(self.act(self.down(x))))

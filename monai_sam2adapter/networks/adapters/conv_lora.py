@@ -85,7 +85,7 @@ class ConvLoRAAdapter(AttentionAdapter):
 
     Args:
         channels: channels ``C`` of the tokens that enter ``qkv``.
-        config: the settings, :class:`~monai_sam2adapter.networks.adapters.ConvLoRAConfig`.
+        config: the settings, :class:`~monai_sam2adapter.networks.adapters.ConvLoRAConfig`. Defaults to its own.
         out_channels: channels of queries, keys and values each, and of ``proj``. Defaults to ``channels``.
     """
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 from torch import nn
 
 from ..layers import ModulatedDeformConv2d
-from .bottleneck import BottleneckAdapter
+from .mlp import MLPAdapter
 from .registry import register_adapter
 
 __all__ = ["HPAdapter"]
 
 
 @register_adapter("hp")
-class HPAdapter(BottleneckAdapter):
+class HPAdapter(MLPAdapter):
     """
     High-Performance Adapter: a bottleneck with a modulated deformable 3 x 3 convolution, beside the MLP of a block.
 
@@ -22,7 +22,7 @@ class HPAdapter(BottleneckAdapter):
 
     Args:
         channels: channels ``C`` of the tokens.
-        config: the settings, :class:`~monai_sam2adapter.networks.adapters.AdapterConfig`.
+        config: the settings, :class:`~monai_sam2adapter.networks.adapters.AdapterConfig`. Defaults to the method's own.
     """
 
     def _spatial_layer(self, width: int) -> nn.Module:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Putting adapters into a network and taking them out again."""
+"""Putting adapters into a network, merging them into its weights, and taking them out again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from ..blocks import HieraBlock
 from .base import Adapter, AdapterConfig
 from .registry import get_adapter_class
 
-__all__ = ["InjectionReport", "NoMatchingModuleError", "inject_adapters", "remove_adapters"]
+__all__ = [
+    "InjectionReport",
+    "NoMatchingModuleError",
+    "inject_adapters",
+    "merge_adapters",
+    "remove_adapters",
+    "unmerge_adapters",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +103,46 @@ def remove_adapters(model: nn.Module) -> int:
     Returns:
         the number of removed adapters.
     """
-    return sum(module.remove_adapters() for module in model.modules() if isinstance(module, HieraBlock))
+    return sum(block.remove_adapters() for block in _blocks_of(model).values())
+
+
+def merge_adapters(model: nn.Module) -> int:
+    """
+    Merge all adapters of a network into the weights of its blocks, in place, with the same output.
+
+    The network then is one without adapters, in its state dict and its ``config`` too. To keep the network as it is and
+    get a merged copy for inference, use :func:`~monai_sam2adapter.networks.utils.reparameterize_model`.
+
+    Args:
+        model: a network with LoRA adapters.
+
+    Returns:
+        the number of merged adapters.
+
+    Raises:
+        ValueError: when the network has an adapter of another method. Nothing is merged then.
+    """
+    blocks = _blocks_of(model).values()
+    others = sorted({name for block in blocks for name in block.adapters if name not in block.mergeable_adapters()})
+    if others:
+        raise ValueError(
+            f"adapter {', '.join(map(repr, others))} cannot be merged: only a method that changes a weight by another "
+            "one, such as 'lora', can. Use the network as it is, or remove_adapters first."
+        )
+    return sum(block.merge_adapters() for block in blocks)
+
+
+def unmerge_adapters(model: nn.Module) -> int:
+    """
+    Undo :func:`merge_adapters`: the weights are those before to the last bit, and the adapters can be trained further.
+
+    Args:
+        model: the network. Weights that were loaded or trained in its attention since the merge are lost.
+
+    Returns:
+        the number of adapters put back; 0 when none was merged, or by ``reparameterize_model``, which keeps none.
+    """
+    return sum(block.unmerge_adapters() for block in _blocks_of(model).values())
 
 
 def _resolve_config(adapter_class: type[Adapter], config: AdapterConfig | Mapping[str, Any] | None) -> AdapterConfig:
@@ -107,21 +153,31 @@ def _resolve_config(adapter_class: type[Adapter], config: AdapterConfig | Mappin
                 f"got a {type(config).__name__}."
             )
         return config
+    if config is not None and not isinstance(config, Mapping):
+        raise ValueError(
+            f"settings of {adapter_class.__name__} must be a dictionary or a {adapter_class.config_class.__name__}, "
+            f"got {config!r}."
+        )
     return adapter_class.config_class.from_dict(dict(config or {}))
 
 
+def _blocks_of(model: nn.Module) -> dict[str, HieraBlock]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, HieraBlock)}
+
+
 def _match_blocks(model: nn.Module, indices: tuple[int, ...] | None) -> dict[str, HieraBlock]:
-    blocks = [(name, module) for name, module in model.named_modules() if isinstance(module, HieraBlock)]
+    blocks = _blocks_of(model)
     if not blocks:
         raise NoMatchingModuleError(
             f"{type(model).__name__} has no HieraBlock to adapt; inject into a network of this package, "
             "such as PromptFreeSAM2 or its image_encoder."
         )
     if indices is None:
-        return dict(blocks)
+        return blocks
     outside = [index for index in indices if not -len(blocks) <= index < len(blocks)]
     if outside:
         raise ValueError(f"blocks {outside} do not exist: the trunk has {len(blocks)} blocks, counted from 0.")
     if not indices:
         raise NoMatchingModuleError("the setting 'blocks' is empty; name at least one block, or leave it out for all.")
-    return dict(blocks[index] for index in sorted({index % len(blocks) for index in indices}))
+    chosen = {index % len(blocks) for index in indices}
+    return {name: block for index, (name, block) in enumerate(blocks.items()) if index in chosen}

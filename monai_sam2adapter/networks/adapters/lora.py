@@ -52,7 +52,7 @@ class LoRAAdapter(AttentionAdapter):
 
     Args:
         channels: channels ``C`` of the tokens that enter ``qkv``.
-        config: the settings, :class:`~monai_sam2adapter.networks.adapters.LoRAConfig`.
+        config: the settings, :class:`~monai_sam2adapter.networks.adapters.LoRAConfig`. Defaults to the method's own.
         out_channels: channels of queries, keys and values each, and of ``proj``. Defaults to ``channels``.
     """
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 from torch import nn
 
 from ..layers import RepConv2d
-from .bottleneck import BottleneckAdapter
+from .mlp import MLPAdapter
 from .registry import register_adapter
 
 __all__ = ["LWAdapter"]
 
 
 @register_adapter("lw")
-class LWAdapter(BottleneckAdapter):
+class LWAdapter(MLPAdapter):
     """
     Lightweight Adapter: a bottleneck with a depthwise block of parallel 3 x 3, 1 x 1 and identity branches.
 
@@ -25,7 +25,7 @@ class LWAdapter(BottleneckAdapter):
 
     Args:
         channels: channels ``C`` of the tokens.
-        config: the settings, :class:`~monai_sam2adapter.networks.adapters.AdapterConfig`.
+        config: the settings, :class:`~monai_sam2adapter.networks.adapters.AdapterConfig`. Defaults to the method's own.
     """
 
     def _spatial_layer(self, width: int) -> nn.Module:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .bottleneck import BottleneckAdapter
+from .mlp import MLPAdapter
 from .registry import register_adapter
 
 __all__ = ["SMAdaptFormer"]
@@ -33,7 +33,7 @@ class _MultiScale(nn.Module):
 
 
 @register_adapter("sm_adaptformer")
-class SMAdaptFormer(BottleneckAdapter):
+class SMAdaptFormer(MLPAdapter):
     """
     Spatial multi-scale AdaptFormer: project down, GELU, mix tokens at several scales, project up. Starts at zero.
 
@@ -44,7 +44,7 @@ class SMAdaptFormer(BottleneckAdapter):
 
     Args:
         channels: channels ``C`` of the tokens.
-        config: the settings, :class:`~monai_sam2adapter.networks.adapters.AdapterConfig`.
+        config: the settings, :class:`~monai_sam2adapter.networks.adapters.AdapterConfig`. Defaults to the method's own.
     """
 
     def _spatial_layer(self, width: int) -> nn.Module:

@@ -112,6 +112,8 @@ class HieraBlock(nn.Module):
         for layer in ATTENTION_LAYERS if merged else ():
             weight = getattr(self.attn, layer).weight
             self._weights_before.setdefault(layer, weight.detach().clone())
+            if weight.is_meta:  # shapes only
+                continue
             # In float64, so that the sum adds no rounding of its own; on the CPU: not every device has float64.
             updates = [adapter.weight_update(layer) for adapter in merged.values()]  # type: ignore[operator]
             weight.copy_(sum(updates, weight.cpu().double()))

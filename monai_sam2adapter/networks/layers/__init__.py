@@ -4,15 +4,16 @@
 from __future__ import annotations
 
 from .batched_mlp import BatchedMLP
+from .context import is_autocast, is_tracing_or_exporting
 from .deform_conv import ModulatedDeformConv2d, default_implementation, modulated_deform_conv2d
 from .rep_conv import RepConv2d
-from .tracing import is_tracing_or_exporting
 
 __all__ = [
     "BatchedMLP",
     "ModulatedDeformConv2d",
     "RepConv2d",
     "default_implementation",
+    "is_autocast",
     "is_tracing_or_exporting",
     "modulated_deform_conv2d",
 ]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from monai.utils import look_up_option, optional_import
 from torch import nn
 
-from .tracing import is_tracing_or_exporting
+from .context import is_autocast, is_tracing_or_exporting
 
 __all__ = ["ModulatedDeformConv2d", "default_implementation", "modulated_deform_conv2d"]
 
@@ -58,7 +58,7 @@ def modulated_deform_conv2d(
         ImportError: when "torchvision" is asked for and cannot be imported.
     """
     look_up_option(implementation, IMPLEMENTATIONS)
-    if torch.is_autocast_enabled(x.device.type):
+    if is_autocast(x):
         with torch.autocast(x.device.type, enabled=False):
             return modulated_deform_conv2d(
                 x, offset, mask, weight, bias, stride, padding, dilation, implementation=implementation
@@ -139,7 +139,7 @@ class ModulatedDeformConv2d(nn.Module):
         Returns:
             ``(B, C_out, H_out, W_out)``, the grid of a plain convolution with the same settings, in the dtype of ``x``.
         """
-        if torch.is_autocast_enabled(x.device.type):
+        if is_autocast(x):
             with torch.autocast(x.device.type, enabled=False):
                 return self._forward_in_full_precision(x)
         return self._forward_in_full_precision(x)

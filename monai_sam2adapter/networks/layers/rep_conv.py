@@ -99,11 +99,12 @@ class RepConv2d(nn.Module):
             return
         if any(module.training for module in self.modules()):
             raise RuntimeError("RepConv2d can be fused in eval mode only; call .eval() on the network first.")
-        kernels, biases = zip(*self._branch_kernels(), strict=True)
         reference = self.branch_kxk.conv.weight
         conv = self._plain_conv(self.kernel_size, bias=True).to(reference)
-        conv.weight.copy_(sum(kernels))
-        conv.bias.copy_(sum(biases))  # type: ignore[union-attr]
+        if not reference.is_meta:  # where there are shapes only
+            kernels, biases = zip(*self._branch_kernels(), strict=True)
+            conv.weight.copy_(sum(kernels))
+            conv.bias.copy_(sum(biases))  # type: ignore[union-attr]
         self.conv = conv.requires_grad_(reference.requires_grad).eval()
         for name in ("branch_kxk", "branch_1x1", "branch_identity"):
             if hasattr(self, name):

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from graphlib import TopologicalSorter
 from typing import Any, ClassVar
 
 import torch
@@ -17,9 +18,14 @@ from ..layers import is_tracing_or_exporting
 from ..weights import load_sam2_checkpoint
 from .sam2_config import SAM2_VARIANTS
 
-__all__ = ["AdaptedSAM2"]
+__all__ = ["AdaptedSAM2", "AdapterSettings"]
 
 MIN_SIZE, SIZE_DIVISOR = 32, 32
+WITHOUT_ADAPTER = ("none", "full")
+
+Settings = AdapterConfig | Mapping[str, Any]
+#: settings of one adapter, or of several: in a list beside the names, or by name
+AdapterSettings = Settings | Sequence[Settings | None] | Mapping[str, Settings] | None
 
 
 class AdaptedSAM2(nn.Module):
@@ -31,13 +37,14 @@ class AdaptedSAM2(nn.Module):
 
     Args:
         variant: size of SAM 2: "tiny", "small", "base_plus" or "large".
-        adapter: a registered method, "none" or "full" (no adapter, all weights are trained).
+        adapter: a registered method, a list of several, "none" or "full" (no adapter, all weights are trained).
         in_channels: channels of the images. 3 are taken as they are, 1 is repeated, others pass a trained 1 x 1
             convolution.
         out_channels: number of classes; 1 for a single sigmoid channel.
         freeze: parts that are not trained, of ``freezable_parts``. None stands for all of them, or for none of them
             with ``adapter="full"``. Defaults to None.
-        adapter_config: settings of the adapter; its own defaults when None or empty.
+        adapter_config: settings of the adapter; of several, a list beside that of the names, or a dictionary by name.
+            None stands for a method's own. Defaults to None.
 
     Raises:
         ValueError: when an option is unknown or does not go with another one.
@@ -51,25 +58,18 @@ class AdaptedSAM2(nn.Module):
     def __init__(
         self,
         variant: str,
-        adapter: str,
+        adapter: str | Sequence[str],
         in_channels: int,
         out_channels: int,
         freeze: Sequence[str] | None = None,
-        adapter_config: AdapterConfig | Mapping[str, Any] | None = None,
+        adapter_config: AdapterSettings = None,
     ) -> None:
         super().__init__()
         look_up_option(variant, SAM2_VARIANTS)
-        look_up_option(adapter, [*adapter_names(), "none", "full"])
+        _resolve_adapters(adapter, adapter_config)
         for name, count in (("in_channels", in_channels), ("out_channels", out_channels)):
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}.")
-        if adapter_config and not isinstance(adapter_config, (AdapterConfig, Mapping)):
-            raise ValueError(
-                f"adapter_config must be a dictionary, got {adapter_config!r}; write it as "
-                "--adapter_config \"{'bottleneck_ratio': 0.5}\" or --adapter_config#bottleneck_ratio 0.5."
-            )
-        if adapter in ("none", "full") and adapter_config:
-            raise ValueError(f"adapter {adapter!r} has no settings; leave adapter_config out.")
         self.variant = variant
         self.in_channels, self.out_channels = in_channels, out_channels
         self.frozen_parts = _resolve_freeze(adapter, freeze, self.freezable_parts)
@@ -77,29 +77,48 @@ class AdaptedSAM2(nn.Module):
         self.input_projection = nn.Conv2d(in_channels, 3, kernel_size=1) if in_channels not in (1, 3) else None
 
     def train(self, mode: bool = True) -> AdaptedSAM2:
-        """Set the training mode; frozen parts stay in eval mode, so that their norms and dropout do not change."""
-        super().train(mode)
-        if mode:
-            for part in self.frozen_parts:
-                for module in self._pretrained_parts()[part]:
-                    module.eval()
-            for _, module in self._added_modules():
-                module.train()
+        """
+        Set the training mode; frozen parts stay in eval mode, so that their norms and dropout do not change.
+
+        A module with a ``train`` of its own is asked to set its mode. One walk over the modules: trainers call it in
+        every iteration.
+        """
+        if not isinstance(mode, bool):
+            raise ValueError(f"the training mode must be True or False, got {mode!r}.")
+        frozen = {id(module) for part in self.frozen_parts for module in self._pretrained_parts()[part]}
+        placed = self._kinds_by_place()
+
+        def walk(module: nn.Module, training: bool) -> None:
+            for child in module._modules.values():
+                if child is None:
+                    continue
+                of_child = id(child) not in frozen and (mode if _kind_of(child, placed) else training)
+                if type(child).train is not nn.Module.train:
+                    child.train(of_child)
+                    continue
+                if child.training is not of_child:
+                    child.training = of_child
+                walk(child, of_child)
+
+        self.training = mode
+        walk(self, mode)
         return self
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings that define the network's weights, as JSON can hold them."""
-        # Read off the modules, so that it also holds after inject_adapters and remove_adapters.
-        adapters = {
-            name: adapter.config.to_dict()
-            for block in self.image_encoder.trunk.blocks
-            for name, adapter in block.adapters.items()
-        }
+        """
+        The settings that define the network's weights, as JSON can hold them.
+
+        ``type(net)(**net.config)`` has the same names in its state dict, whatever was injected, merged or removed since
+        ``net`` was built. With several adapters, ``adapter`` and ``adapter_config`` are lists.
+        """
+        without = ("none" if self.frozen_parts else "full", None)
+        adapters = list(self._injected_adapters()) or [without]
+        names, settings = [name for name, _ in adapters], [config for _, config in adapters]
         return {
             "variant": self.variant,
-            "adapter": "+".join(adapters) or ("none" if self.frozen_parts else "full"),
-            "adapter_config": next(iter(adapters.values())) if len(adapters) == 1 else adapters or None,
+            "adapter": names[0] if len(names) == 1 else names,
+            "adapter_config": settings[0] if len(names) == 1 else settings,
             "in_channels": self.in_channels,
             "out_channels": self.out_channels,
             "freeze": list(self.frozen_parts),
@@ -107,7 +126,7 @@ class AdaptedSAM2(nn.Module):
 
     def added_state_names(self) -> set[str]:
         """Names in the state dict of everything that is added to pretrained networks: adapters, head and the like."""
-        return {f"{name}.{key}" for name, module in self._added_modules() for key in module.state_dict()}
+        return {f"{name}.{key}" for name, module, _ in self._added_modules() for key in module.state_dict()}
 
     def sam2_state_names(self) -> set[str]:
         """Names in the state dict that are SAM 2's own, spelled as in its files."""
@@ -115,17 +134,18 @@ class AdaptedSAM2(nn.Module):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The parameters by part: pretrained parts without what was added to them, then each kind of added module."""
-        added = {id(p) for _, module in self._added_modules() for p in module.parameters()}
+        added_modules = list(self._added_modules())
+        added = {id(p) for _, module, _ in added_modules for p in module.parameters()}
         groups = {
             part: [p for module in modules for p in module.parameters() if id(p) not in added]
             for part, modules in self._pretrained_parts().items()
         }
-        for _, module in self._added_modules():
-            groups.setdefault(str(self._kind_of(module)), []).extend(module.parameters())
+        for _, module, kind in added_modules:
+            groups.setdefault(kind, []).extend(module.parameters())
         return groups
 
     def _load_freeze_and_adapt(
-        self, checkpoint: str | None, adapter: str, adapter_config: AdapterConfig | Mapping[str, Any] | None
+        self, checkpoint: str | None, adapter: str | Sequence[str], adapter_config: AdapterSettings
     ) -> None:
         """The end of every constructor. Freezing comes first, so that adapters are trained whatever is frozen."""
         if checkpoint is not None:
@@ -134,8 +154,8 @@ class AdaptedSAM2(nn.Module):
         for part in self.frozen_parts:
             for parameter in groups[part]:
                 parameter.requires_grad_(False)
-        if adapter not in ("none", "full"):
-            inject_adapters(self.image_encoder, adapter, adapter_config)
+        for name, settings in _resolve_adapters(adapter, adapter_config):
+            inject_adapters(self.image_encoder, name, settings)
         self.train(self.training)
 
     def _pad(self, x: torch.Tensor) -> torch.Tensor:
@@ -154,24 +174,41 @@ class AdaptedSAM2(nn.Module):
         others = [self.input_projection, *(part for parts in self._pretrained_parts().values() for part in parts)]
         return [child for child in self.children() if not any(child is other for other in others)]
 
-    def _added_modules(self) -> list[tuple[str, nn.Module]]:
-        """Everything that no pretrained network has, decided by type and place, never by a part of a name."""
-        added: list[tuple[str, nn.Module]] = []
-        for name, module in self.named_modules():
-            inside_another = any(name.startswith(f"{outer}.") for outer, _ in added)
-            if not inside_another and self._kind_of(module) is not None:
-                added.append((name, module))
-        return added
+    def _kinds_by_place(self) -> dict[int, str]:
+        """The kind of the added modules that only their place tells, by their ``id``."""
+        kinds = {id(module): self.head_name for module in self._head_modules()}
+        if self.input_projection is not None:
+            kinds[id(self.input_projection)] = "input_projection"
+        return kinds
 
-    def _kind_of(self, module: nn.Module) -> str | None:
-        """What kind of addition a module is; None for one of a pretrained network."""
-        if isinstance(module, Adapter):
-            return "adapters"
-        if isinstance(module, PositionalEncodingGenerator):
-            return "positional_encoding"
-        if module is self.input_projection:
-            return "input_projection"
-        return self.head_name if any(module is part for part in self._head_modules()) else None
+    def _added_modules(self) -> Iterator[tuple[str, nn.Module, str]]:
+        """Name, module and kind of all that no pretrained network has, decided by type and place, never by a name."""
+        placed, outer = self._kinds_by_place(), "\0"
+        for name, module in self.named_modules():
+            kind = _kind_of(module, placed)
+            if kind is not None and not name.startswith(outer):
+                yield name, module, kind
+                outer = f"{name}."
+
+    def _injected_adapters(self) -> Iterator[tuple[str, dict[str, Any] | None]]:
+        """Name and settings of each injection, in an order that gives every block its adapters as they are now."""
+        blocks = self.image_encoder.trunk.blocks
+        found: dict[tuple[str, str], tuple[AdapterConfig, list[int]]] = {}
+        order: TopologicalSorter[tuple[str, str]] = TopologicalSorter()
+        for index, block in enumerate(blocks):
+            before: list[tuple[str, str]] = []
+            for name, adapter in block.adapters.items():
+                injection = (name, repr(adapter.config.to_dict()))
+                found.setdefault(injection, (adapter.config, []))[1].append(index)
+                order.add(injection, *before)
+                before = [injection]
+        for name, text in order.static_order():
+            config, indices = found[name, text]
+            settings = config.to_dict()
+            named = range(len(blocks)) if config.blocks is None else {index % len(blocks) for index in config.blocks}
+            if set(named) != set(indices):  # some were taken out of their blocks
+                settings["blocks"] = indices
+            yield name, settings
 
     def _check_input(self, x: torch.Tensor) -> None:
         if is_tracing_or_exporting():  # a check of the example's size would be frozen into the record
@@ -188,7 +225,50 @@ class AdaptedSAM2(nn.Module):
             )
 
 
-def _resolve_freeze(adapter: str, freeze: Sequence[str] | None, parts: tuple[str, ...]) -> tuple[str, ...]:
+def _kind_of(module: nn.Module, placed: Mapping[int, str]) -> str | None:
+    """What kind of addition a module is; None for one of a pretrained network."""
+    if isinstance(module, Adapter):
+        return "adapters"
+    if isinstance(module, PositionalEncodingGenerator):
+        return "positional_encoding"
+    return placed.get(id(module))
+
+
+def _resolve_adapters(adapter: str | Sequence[str], adapter_config: AdapterSettings) -> list[tuple[str, Any]]:
+    """Name and settings of each adapter to inject; for "none" and "full" there is none."""
+    if isinstance(adapter, str):
+        look_up_option(adapter, [*adapter_names(), *WITHOUT_ADAPTER])
+        if adapter_config and not isinstance(adapter_config, AdapterConfig | Mapping):
+            raise ValueError(
+                f"adapter_config must be a dictionary, got {adapter_config!r}; write it as "
+                "--adapter_config \"{'bottleneck_ratio': 0.5}\" or --adapter_config#bottleneck_ratio 0.5."
+            )
+        if adapter not in WITHOUT_ADAPTER:
+            return [(adapter, adapter_config)]
+        if adapter_config not in (None, {}):
+            raise ValueError(f"adapter {adapter!r} has no settings; leave adapter_config out.")
+        return []
+    names = list(adapter)
+    if not names:
+        raise ValueError("the list of adapters is empty; give at least one name, or 'none'.")
+    for name in names:
+        look_up_option(name, adapter_names())
+    if isinstance(adapter_config, Mapping):
+        if not adapter_config.keys() <= set(names):
+            raise ValueError(
+                f"adapter_config has settings for {sorted(adapter_config)}, the adapters are {names}; give settings by "
+                "the adapters' names, or a list of them."
+            )
+        return [(name, adapter_config.get(name)) for name in names]
+    settings = [None] * len(names) if adapter_config is None else adapter_config
+    if isinstance(settings, str | AdapterConfig) or len(settings) != len(names):
+        raise ValueError(f"adapter_config must be a list of settings, one for each of {names}, got {adapter_config!r}.")
+    return list(zip(names, settings, strict=True))
+
+
+def _resolve_freeze(
+    adapter: str | Sequence[str], freeze: Sequence[str] | None, parts: tuple[str, ...]
+) -> tuple[str, ...]:
     if freeze is None:
         return () if adapter == "full" else parts
     if isinstance(freeze, str):

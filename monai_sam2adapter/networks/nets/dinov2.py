@@ -9,6 +9,7 @@ from typing import Any
 from monai.utils import look_up_option, optional_import
 
 from ..weights import load_dinov2_checkpoint
+from .hiera import LinspaceOnCPU
 
 __all__ = ["DINOV2_VARIANTS", "build_dinov2"]
 
@@ -42,13 +43,15 @@ def build_dinov2(variant: str, size: int, checkpoint: str | os.PathLike[str] | N
     if size < PATCH_SIZE or size % PATCH_SIZE:
         fit = -(-max(size, 1) // PATCH_SIZE) * PATCH_SIZE
         raise ValueError(f"the size for DINOv2 must be a multiple of {PATCH_SIZE}, got {size}; take {fit}.")
-    model = _require_timm().create_model(
-        f"vit_{variant}_patch14_dinov2",
-        pretrained=checkpoint == DOWNLOAD,
-        features_only=True,
-        out_indices=[-1],
-        img_size=size,
-    )
+    timm = _require_timm()
+    with LinspaceOnCPU():
+        model = timm.create_model(
+            f"vit_{variant}_patch14_dinov2",
+            pretrained=checkpoint == DOWNLOAD,
+            features_only=True,
+            out_indices=[-1],
+            img_size=size,
+        )
     if checkpoint not in (None, DOWNLOAD):
         load_dinov2_checkpoint(model, checkpoint)
     return model

@@ -11,13 +11,14 @@ import torch
 from monai.utils import look_up_option
 from sam2.modeling.backbones.hieradet import Hiera
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from ..blocks import HieraBlock, PositionalEncodingGenerator
 from ..layers import is_tracing_or_exporting
 from .sam2_config import sam2_encoder_config
 
-__all__ = ["POSITIONAL_ENCODINGS", "HieraTrunk"]
+__all__ = ["POSITIONAL_ENCODINGS", "HieraTrunk", "LinspaceOnCPU"]
 
 POSITIONAL_ENCODINGS = ("peg", "sam2")
 
@@ -54,7 +55,8 @@ class HieraTrunk(Hiera):
         pad_windows: bool = False,
     ) -> None:
         look_up_option(positional_encoding, POSITIONAL_ENCODINGS)
-        super().__init__(**sam2_encoder_config(variant)["trunk"])
+        with LinspaceOnCPU():
+            super().__init__(**sam2_encoder_config(variant)["trunk"])
         self.variant = variant
         self.activation_checkpointing = activation_checkpointing
         blocks = [HieraBlock(block, pad_windows) for block in self.blocks]
@@ -97,6 +99,8 @@ class HieraTrunk(Hiera):
         # Not asked of self.training: a frozen trunk is in eval mode while its adapters train.
         if not (self.activation_checkpointing and torch.is_grad_enabled()):
             return block(x)
+        if not _norms_with_statistics(block):
+            return checkpoint(block, x, use_reentrant=False)
         contexts = lambda: (nullcontext(), _frozen_statistics(block))  # noqa: E731
         return checkpoint(block, x, use_reentrant=False, context_fn=contexts)
 
@@ -114,6 +118,17 @@ class HieraTrunk(Hiera):
             )
 
 
+class LinspaceOnCPU(TorchFunctionMode):
+    """Hiera and timm read numbers out of ``torch.linspace``, which has none on the meta device."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run a function of PyTorch; the numbers of ``torch.linspace`` stay on the CPU."""
+        kwargs = dict(kwargs or {})
+        if func is torch.linspace:
+            kwargs.setdefault("device", "cpu")
+        return func(*args, **kwargs)
+
+
 def _init_as_hiera(trunk: nn.Module) -> None:
     for module in trunk.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
@@ -123,14 +138,15 @@ def _init_as_hiera(trunk: nn.Module) -> None:
     nn.init.trunc_normal_(trunk.pos_embed_window, std=0.02)  # type: ignore[arg-type]
 
 
+def _norms_with_statistics(block: nn.Module) -> list[Any]:
+    """The layers in training mode whose running statistics a forward pass changes."""
+    return [module for module in block.modules() if module.training and getattr(module, "track_running_stats", False)]
+
+
 @contextmanager
 def _frozen_statistics(block: nn.Module) -> Iterator[Any]:
     """Keep BatchNorm's running statistics as they are, since recomputing a block would count its batch twice."""
-    kept: list[tuple[Any, Any, Any]] = [
-        (module, module.momentum, module.num_batches_tracked)
-        for module in block.modules()
-        if module.training and getattr(module, "track_running_stats", False)
-    ]
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in _norms_with_statistics(block)]
     for norm, _, count in kept:
         norm.momentum, norm.num_batches_tracked = 0.0, count.clone()
     try:

@@ -7,6 +7,7 @@ import torch
 from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 from torch import nn
 
+from ..layers import is_autocast
 from .hiera import HieraTrunk
 from .sam2_config import sam2_encoder_config
 
@@ -54,6 +55,6 @@ class SAM2ImageEncoder(ImageEncoder):
             three maps, shallow to deep, ``(B, 256, H / strides[i], W / strides[i])``.
         """
         features, _ = self.neck(self.trunk(sample))
-        if not torch.is_autocast_enabled(sample.device.type):
+        if not is_autocast(sample):
             features = [feature.to(sample.dtype) for feature in features]  # the neck sums in float32 in any network
         return features[: -self.scalp]

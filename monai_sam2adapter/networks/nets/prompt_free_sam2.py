@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from monai.utils import look_up_option
 from torch import nn
 
-from ..adapters import AdapterConfig
 from ..blocks import PositionalEncodingGenerator
 from ..weights import INPUT_CHANNELS
-from .adapted_sam2 import AdaptedSAM2
+from .adapted_sam2 import AdaptedSAM2, AdapterSettings
 from .empty_prompt_encoder import EmptyPromptEncoder
 from .hiera import POSITIONAL_ENCODINGS
 from .image_encoder import SAM2ImageEncoder
@@ -37,8 +36,9 @@ class PromptFreeSAM2(AdaptedSAM2):
 
     Args:
         variant: size of SAM 2: "tiny", "small", "base_plus" or "large". Defaults to "tiny".
-        adapter: a registered method ("hp", "lw", "adaptformer", "sm_adaptformer", "lora", "conv_lora"), "none" (only
-            PEG and head are trained) or "full" (no adapter, all weights are trained). Defaults to "hp".
+        adapter: a registered method ("hp", "lw", "adaptformer", "sm_adaptformer", "lora", "conv_lora"), a list of
+            several, "none" (only PEG and head are trained) or "full" (no adapter, all weights are trained). Defaults to
+            "hp".
         positional_encoding: "peg" (the paper's) or "sam2" (its fixed encodings). Defaults to "peg".
         in_channels: channels of the images. 3 are taken as they are, 1 is repeated, others pass a trained 1 x 1
             convolution. Defaults to 3.
@@ -47,7 +47,8 @@ class PromptFreeSAM2(AdaptedSAM2):
             if it was not before. None leaves random weights. Defaults to None.
         freeze: parts of SAM 2 that are not trained, of "image_encoder", "prompt_encoder" and "mask_decoder". None
             stands for all of them, or for none of them with ``adapter="full"``. Defaults to None.
-        adapter_config: settings of the adapter, see :class:`~monai_sam2adapter.networks.adapters.AdapterConfig`.
+        adapter_config: settings of the adapter, see :class:`~monai_sam2adapter.networks.adapters.AdapterConfig`; of
+            several, a list of them or a dictionary by name. Defaults to None.
         activation_checkpointing: recompute trunk blocks in the backward pass to save memory. Defaults to False.
         pad_windows: pad attention windows as sam2 does; slower, same output. Defaults to False.
 
@@ -70,13 +71,13 @@ class PromptFreeSAM2(AdaptedSAM2):
     def __init__(
         self,
         variant: str = "tiny",
-        adapter: str = "hp",
+        adapter: str | Sequence[str] = "hp",
         positional_encoding: str = "peg",
         in_channels: int = 3,
         out_channels: int = 2,
         checkpoint: str | None = None,
         freeze: Sequence[str] | None = None,
-        adapter_config: AdapterConfig | Mapping[str, Any] | None = None,
+        adapter_config: AdapterSettings = None,
         activation_checkpointing: bool = False,
         pad_windows: bool = False,
     ) -> None:

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..adapters import AdapterConfig
 from ..blocks import BilinearUpBlock, ReceptiveFieldBlock
-from .adapted_sam2 import AdaptedSAM2
+from .adapted_sam2 import AdaptedSAM2, AdapterSettings
 from .hiera import HieraTrunk
 
 __all__ = ["SAM2UNet"]
@@ -32,8 +30,8 @@ class SAM2UNet(AdaptedSAM2):
 
     Args:
         variant: size of SAM 2: "tiny", "small", "base_plus" or "large". Defaults to "large".
-        adapter: a registered method, "none" (only the decoder is trained) or "full" (no adapter, all weights are
-            trained). Defaults to "bottleneck", the authors'.
+        adapter: a registered method, a list of several, "none" (only the decoder is trained) or "full" (no adapter, all
+            weights are trained). Defaults to "bottleneck", the authors'.
         in_channels: channels of the images. 3 are taken as they are, 1 is repeated, others pass a trained 1 x 1
             convolution. Defaults to 3.
         out_channels: number of classes; 1 for a single sigmoid channel. Defaults to 1.
@@ -41,7 +39,7 @@ class SAM2UNet(AdaptedSAM2):
             it was not before. None leaves random weights. Defaults to None.
         freeze: parts that are not trained, of "image_encoder". None stands for all of them, or for none of them with
             ``adapter="full"``. Defaults to None.
-        adapter_config: settings of the adapter.
+        adapter_config: settings of the adapter; of several, a list of them or a dictionary by name. Defaults to None.
         activation_checkpointing: recompute trunk blocks in the backward pass to save memory. Defaults to False.
 
     Raises:
@@ -63,12 +61,12 @@ class SAM2UNet(AdaptedSAM2):
     def __init__(
         self,
         variant: str = "large",
-        adapter: str = "bottleneck",
+        adapter: str | Sequence[str] = "bottleneck",
         in_channels: int = 3,
         out_channels: int = 1,
         checkpoint: str | None = None,
         freeze: Sequence[str] | None = None,
-        adapter_config: AdapterConfig | Mapping[str, Any] | None = None,
+        adapter_config: AdapterSettings = None,
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__(variant, adapter, in_channels, out_channels, freeze, adapter_config)

@@ -14,6 +14,7 @@ from monai.transforms import LoadImage
 
 from monai_sam2adapter.data import LabelScheme, VolumeReader, require_highdicom, write_dicom_seg
 
+Write = Callable[..., list[Path]]
 SCHEME = LabelScheme(
     ("ventricle", "wall", "not there"),
     ((230, 159, 0), (255, 255, 255), (0, 0, 0)),
@@ -38,9 +39,7 @@ class TestWritten:
         pytest.importorskip("highdicom")
 
     @pytest.mark.parametrize("orientation", [[1, 0, 0, 0, 1, 0], TILTED], ids=["axial", "oblique"])
-    def test_lies_on_the_series(
-        self, orientation: list[float], write_dicom: Callable[..., list[Path]], tmp_path: Path
-    ) -> None:
+    def test_lies_on_the_series(self, orientation: list[float], write_dicom: Write, tmp_path: Path) -> None:
         normal = np.cross(orientation[:3], orientation[3:])
         positions = [list([1.0, 2.0, 3.0] + 2.5 * n * normal) for n in (3, 1, 0, 2)]
         files = write_dicom(tmp_path / "ct", positions, ImageOrientationPatient=orientation, StudyID="7")
@@ -76,7 +75,7 @@ class TestWritten:
             )
         np.testing.assert_array_equal(found, labels)
 
-    def test_describes_all_classes(self, write_dicom: Callable[..., list[Path]], tmp_path: Path) -> None:
+    def test_describes_all_classes(self, write_dicom: Write, tmp_path: Path) -> None:
         write_dicom(tmp_path / "ct", [[0, 0, 0], [0, 0, 1]])
         write_dicom_seg(tmp_path / "seg.dcm", np.zeros((6, 4, 2), np.uint8), tmp_path / "ct", SCHEME)
         seg = pydicom.dcmread(tmp_path / "seg.dcm")
@@ -92,7 +91,7 @@ class TestWritten:
         np.testing.assert_allclose(black, [0, 0x8080, 0x8080], atol=150)
         assert not seg.pixel_array.any()
 
-    def test_what_does_not_fit_is_refused(self, write_dicom: Callable[..., list[Path]], tmp_path: Path) -> None:
+    def test_what_does_not_fit_is_refused(self, write_dicom: Write, tmp_path: Path) -> None:
         write_dicom(tmp_path / "ct", [[0, 0, 0], [0, 0, 1]], StudyInstanceUID="")
         with pytest.raises(ValueError, match=r"labels are \(1, 4, 6\) .*is \(2, 4, 6\)"):
             write_dicom_seg(tmp_path / "seg.dcm", np.zeros((6, 4, 1), np.uint8), tmp_path / "ct", SCHEME)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 
 from monai_sam2adapter.networks.adapters import (
     AdapterConfig,
-    FrontBottleneckAdapter,
-    FrontBottleneckConfig,
+    BottleneckAdapter,
+    BottleneckConfig,
     HPAdapter,
     LWAdapter,
 )
@@ -73,25 +73,25 @@ def test_counts_of_parameters():
         assert sum(parameter.numel() for parameter in adapter.parameters()) == expected
 
 
-class TestFrontBottleneck:
+class TestBottleneck:
     def test_width_and_formula(self):
-        adapter = FrontBottleneckAdapter(96, FrontBottleneckConfig())
+        adapter = BottleneckAdapter(96)
         x = torch.randn(2, 3, 5, 96)
         hidden = F.gelu(x @ adapter.down.weight.T + adapter.down.bias)
         assert hidden.shape[-1] == 32
         assert torch.allclose(adapter(x), F.gelu(hidden @ adapter.up.weight.T + adapter.up.bias), atol=1e-6)
 
     def test_start(self):
-        adapter = FrontBottleneckAdapter(576, FrontBottleneckConfig())
+        adapter = BottleneckAdapter(576)
         assert adapter.up.weight.std().item() == pytest.approx(0.02, rel=0.05)
         assert not adapter.up.bias.any()
         assert not adapter.down.bias.any()
 
     def test_width_none_takes_the_ratio(self):
-        adapter = FrontBottleneckAdapter(96, FrontBottleneckConfig(bottleneck_ratio=0.5, width=None))
+        adapter = BottleneckAdapter(96, BottleneckConfig(bottleneck_ratio=0.5, width=None))
         assert adapter.down.out_features == 48
 
     @pytest.mark.parametrize("width", [0, -1, 1.5, True])
     def test_ill_width(self, width):
         with pytest.raises(ValueError, match=f"width must be a whole number from 1, or None, got {width}"):
-            FrontBottleneckConfig(width=width)
+            BottleneckConfig(width=width)

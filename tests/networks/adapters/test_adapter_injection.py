@@ -6,12 +6,12 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from monai_sam2adapter.networks.adapters import BottleneckAdapter, inject_adapters, registry, remove_adapters
+from monai_sam2adapter.networks.adapters import MLPAdapter, inject_adapters, registry, remove_adapters
 from monai_sam2adapter.networks.nets import PromptFreeSAM2, SAM2ImageEncoder
 
 
 def test_a_method_that_fails_on_one_block_leaves_none_adapted():
-    class Fussy(BottleneckAdapter):
+    class Fussy(MLPAdapter):
         def _spatial_layer(self, width):
             if width > 30:
                 raise RuntimeError("too wide")

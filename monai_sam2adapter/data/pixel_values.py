@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the values of an image may be: gray or colors, black and white, Hounsfield units."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["gray_mask_problem", "has_colors", "hounsfield_problem"]
+
+# JPEG's rounding makes the three channels of a gray picture differ by a few values
+_COLOR_TOLERANCE = 16
+# JPEG turns 0 and 255 into 0 to 7 and 248 to 255 in Kvasir-SEG; anything this far from both is another value
+_GRAY_TOLERANCE = 32
+# of a JPEG alone this part may be farther: pixels at the edge, where a mask was resized before it was saved
+_SHARE_OF_JPEG = 0.01
+# there is air around a body (-1000) and bone in it, whatever the scanner: a scan that was shifted so that air is 0, cut
+# to a window or normalized lacks values below or above these
+_AIR, _BONE = -500, 100
+
+
+def has_colors(picture: np.ndarray) -> bool:
+    """Whether the channels of a picture, ``(Y, X)`` or ``(Y, X, 3)``, differ by more than the rounding of JPEG."""
+    return picture.ndim == 3 and int(np.ptp(picture, axis=-1).max()) > _COLOR_TOLERANCE
+
+
+def gray_mask_problem(mask: np.ndarray, file: str, soft: bool = False) -> str:
+    """
+    Say why a mask cannot be cut into two classes by a threshold between black and white.
+
+    Masks of 0 and 1, of 0 and 65535, or of one gray value for each of several classes would be cut all the same, and
+    wrongly.
+
+    Args:
+        mask: gray values, of any shape and type.
+        file: its name; JPEG files, by their extension, may hold some other values.
+        soft: whether edges may be gray, of any width, so that any value from 0 to 255 may be there. Defaults to False.
+
+    Returns:
+        what the mask holds and what is expected; empty when all is well.
+    """
+    expected = "expected 0 (black) and 255 (white)"
+    if mask.size == 0:
+        return f"has no pixels; {expected}"
+    low, high = float(mask.min()), float(mask.max())
+    if not (0 <= low <= high <= 255):  # written so that NaN is a problem too
+        return f"has the values {low:g} to {high:g}; {expected}"
+    if 0 < high < 128:
+        return f"has no value above {high:g}; {expected}"
+    if soft:
+        return ""
+    between = (mask > _GRAY_TOLERANCE) & (mask < 255 - _GRAY_TOLERANCE)
+    allowed = _SHARE_OF_JPEG if file.lower().endswith((".jpg", ".jpeg")) else 0
+    if between.mean() > allowed:
+        values = np.unique(mask[between])
+        text = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
+        return f"has other gray values in {100 * between.mean():.2g} % of its pixels ({text}); {expected}"
+    return ""
+
+
+def hounsfield_problem(low: float, high: float) -> str:
+    """
+    Say why a scan of the trunk, with values from ``low`` to ``high``, cannot be in Hounsfield units.
+
+    Returns:
+        what the range is and what is expected, to be put behind the file's name; empty when all is well.
+    """
+    if low < _AIR and high > _BONE:  # written so that NaN is a problem too
+        return ""
+    return (
+        f"is not in Hounsfield units: values from {low:.4g} to {high:.4g}, expected air near -1000 and bone above "
+        f"{_BONE}; take the original scan"
+    )

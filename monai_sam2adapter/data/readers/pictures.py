@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading pictures: PNG, JPEG, BMP and TIFF."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from monai.config import PathLike
+from monai.data import ImageReader
+from monai.utils import ensure_tuple
+from PIL import Image, ImageOps
+
+from ..geometry import image_meta
+from ..pixel_values import has_colors
+
+__all__ = ["ImageFileReader"]
+
+_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+_PAGE = re.compile(r"(?P<file>.+)#page=(?P<page>\d+)")
+# Pillow's modes: 8 bits a value, with what they are read as, and more bits, which are always gray
+_PLAIN_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
+_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+
+
+class ImageFileReader(ImageReader):
+    """
+    Read a PNG, JPEG, BMP or TIFF picture by Pillow, with values as in the file and the first axis to the right.
+
+    MONAI's ``PILReader`` gives whatever Pillow holds: the indices of a palette, an alpha channel as a fourth color, the
+    first page of a TIFF alone, 16-bit colors cut to 8 bits, and a photograph lying on its side. Here:
+
+    - a TIFF of several pages is a volume, ``(X, Y, Z)``; ``stack.tif#page=7`` is its eighth page alone;
+    - gray values keep their depth (8, 16 or 32 bits, integer or floating-point); 1-bit pictures become 0 and 255;
+    - palettes are looked up; an alpha channel is dropped where it is opaque everywhere, and an error elsewhere;
+    - the orientation that a camera has noted (EXIF) is applied, as viewers do, so that a photograph matches the mask
+      that was drawn on it;
+    - anything that Pillow would read with other values than the file's, such as colors of 16 bits, is an error, and so
+      are colors where gray is asked for.
+
+    ``LoadImage`` passes on what is refused here, with the file's name, and turns to no other reader.
+
+    Pillow alone serves all four formats; tifffile reads more kinds of TIFF (such as 16-bit color) but nothing else.
+
+    The affine is the identity, in pixels: resolution tags of such files say what the printer should do. In a config:
+    ``"reader": {"_target_": "monai_sam2adapter.data.ImageFileReader", "channels": 3, "max_bits": 8}``.
+
+    Args:
+        channels: 1 for gray (which may be stored as RGB of equal channels), 3 for RGB (gray is repeated). Defaults to
+            None, what the file holds.
+        max_bits: the most bits that a value may have in the file, 8 or 16, for networks that expect values of a fixed
+            range, such as 0 to 255. Defaults to None, any number.
+
+    Raises:
+        ValueError: when ``channels`` or ``max_bits`` is anything else.
+    """
+
+    def __init__(self, channels: int | None = None, max_bits: int | None = None) -> None:
+        super().__init__()
+        if channels not in (None, 1, 3):
+            raise ValueError(f"channels is {channels!r}, expected 1 (gray), 3 (RGB) or None (as in the file).")
+        if max_bits not in (None, 8, 16):
+            raise ValueError(f"max_bits is {max_bits!r}, expected 8, 16 or None (any number).")
+        self.channels = channels
+        self.max_bits = max_bits
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Whether the file, or all of several, have the extension of a format that this reader is for."""
+        return all(_split_page(name)[0].lower().endswith(_EXTENSIONS) for name in ensure_tuple(filename))
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Sequence[PathLike]:
+        """
+        Leave the reading to :meth:`get_data`: ``LoadImage`` takes an error that is raised here to say that another
+        reader should try.
+
+        Args:
+            data: the file; ``#page=N`` behind it takes one page of a TIFF, from 0 on.
+            kwargs: not used.
+
+        Returns:
+            the same, in a tuple.
+        """
+        return ensure_tuple(data)
+
+    def get_data(self, img: Sequence[PathLike]) -> tuple[np.ndarray, dict[str, Any]]:
+        """
+        Args:
+            img: what :meth:`read` returned.
+
+        Returns:
+            the array, ``(X, Y)`` for one page and ``(X, Y, Z)`` for several, with the 3 colors behind, where there
+            are; and its metadata.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when there is more than one file, or it cannot be read as it is.
+        """
+        if len(img) != 1:
+            raise ValueError(f"ImageFileReader reads one file at a time, got {len(img)}: {img}.")
+        pages = self.read_pages(img[0])
+        array = np.stack(pages).swapaxes(0, 2)  # (Z, Y, X) or (Z, Y, X, C) -> (X, Y, Z) or (X, Y, Z, C)
+        if len(pages) == 1:
+            array = array[:, :, 0]
+        dimension = 2 if len(pages) == 1 else 3
+        return array, image_meta(array.shape[:dimension], np.eye(4), channels_last=array.ndim > dimension)
+
+    def read_pages(self, path: PathLike) -> list[np.ndarray]:
+        """
+        Args:
+            path: as in :meth:`read`.
+
+        Returns:
+            one array a page, ``(Y, X)`` for gray, ``(Y, X, 3)`` for colors.
+
+        Raises:
+            FileNotFoundError: when there is no such file.
+            ValueError: when it cannot be read as it is.
+        """
+        file, page = _split_page(path)
+        try:
+            with Image.open(file, formats=_FORMATS) as image:
+                pages = [self._read_page(image, k) for k in _choose_pages(image, page)]
+            if len({(array.shape, array.dtype) for array in pages}) > 1:
+                raise ValueError("its pages differ in size or kind; name one of them, as FILE#page=0")
+        except FileNotFoundError:
+            raise
+        # a damaged file makes Pillow raise whatever it stumbles over, mostly without the file's name
+        except Exception as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
+        return pages
+
+    def _read_page(self, image: Image.Image, page: int) -> np.ndarray:
+        if page:
+            image.seek(page)
+        _check_values(image)
+        image.load()  # turns a TIFF upright by itself
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in _DEEP_MODES:
+            array = np.array(upright)
+            array = array.astype(array.dtype.newbyteorder("="))
+            self._check_depth(array)
+            return np.stack([array] * 3, axis=-1) if self.channels == 3 else array
+        array = np.array(_drop_alpha(upright).convert("RGB" if self.channels == 3 else _PLAIN_MODES[upright.mode]))
+        if self.channels == 1 and array.ndim == 3:
+            if has_colors(array):
+                raise ValueError("it has colors, expected gray; convert it to gray, if it is the right file")
+            return np.array(Image.fromarray(array).convert("L"))
+        return array
+
+    def _check_depth(self, array: np.ndarray) -> None:
+        bits = 8 * array.dtype.itemsize
+        if self.max_bits is not None and bits > self.max_bits:
+            raise ValueError(
+                f"its values have {bits} bits ({array.min():g} to {array.max():g}), expected at most {self.max_bits}; "
+                f"scale them to 0 to {2**self.max_bits - 1} and save it with {self.max_bits} bits"
+            )
+
+
+def _split_page(name: PathLike) -> tuple[str, int | None]:
+    match = _PAGE.fullmatch(str(name))
+    return (match["file"], int(match["page"])) if match else (str(name), None)
+
+
+def _choose_pages(image: Image.Image, page: int | None) -> Sequence[int]:
+    number = getattr(image, "n_frames", 1)
+    if image.format == "PNG" and number > 1:
+        raise ValueError(f"it is an animation of {number} pictures, expected one")
+    if image.format != "TIFF":
+        number = 1  # cameras put a preview behind the picture of a JPEG
+    if page is None:
+        return range(number)
+    if page >= number:
+        raise ValueError(f"there is no page {page}: it has {number}, counted from 0")
+    return [page]
+
+
+def _check_values(image: Image.Image) -> None:
+    """Refuse what Pillow would load with other values than those of the file, which it does not tell."""
+    if image.mode not in _PLAIN_MODES and image.mode not in _DEEP_MODES:
+        raise ValueError(f"its colors are {image.mode}, expected gray, palette or RGB; convert it")
+    if image.mode in _PLAIN_MODES and ";16" in _stored_as(image):
+        raise ValueError("its colors have 16 bits, of which only 8 would be read; convert it to 8 bits")
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    if image.mode in _DEEP_MODES and tags.get(262) == 0:
+        raise ValueError("it stores white as 0 and would be read inverted; save it with black as 0")
+    if tags.get(274, 1) > 4:
+        raise ValueError("it lies on its side (orientation tag), which is read wrongly in TIFF files; save it upright")
+    if image.mode == "L" and 2 in ensure_tuple(tags.get(339, 1)):
+        raise ValueError("it stores negative numbers in 8 bits, which would be read as large ones; save it as 16 bits")
+
+
+def _stored_as(image: Image.Image) -> str:
+    """Pillow's name for how the values lie in the file, such as ``RGB;16B``."""
+    return str(image.tile[0][3])  # type: ignore[attr-defined]
+
+
+def _drop_alpha(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    with_alpha = image.convert("RGBA")
+    if with_alpha.getchannel("A").getextrema() != (255, 255):
+        raise ValueError("it has transparent pixels, which show what is behind; save it without an alpha channel")
+    return with_alpha.convert(_PLAIN_MODES[image.mode])

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading volumes: NIfTI, NRRD, MetaImage and DICOM."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from monai.config import PathLike
+from monai.data import ImageReader, NibabelReader, is_supported_format
+from monai.utils import MetaKeys, ensure_tuple
+
+from ..dicom import DicomReader, DicomSeries
+from ..geometry import LPS_TO_RAS, image_meta, place_problem, shape_problem
+
+__all__ = ["SimpleITKReader", "VolumeReader"]
+
+
+class VolumeReader(ImageReader):
+    """
+    Read a volume by the reader for its kind: NIfTI by MONAI's, NRRD and MetaImage by :py:class:`SimpleITKReader`, DICOM
+    by :py:class:`monai_sam2adapter.data.DicomReader`.
+
+    Of a list of readers MONAI tries one after the other, and when the right one fails it answers that none is suitable.
+    With this one the user sees what is wrong with the file.
+
+    Args:
+        channels: how many volumes an image is made of: one file that holds them all, or a list with one file each, in
+            the order of the channels and all in one place; None for any number. Defaults to 1.
+
+    Raises:
+        ValueError: when ``channels`` is below 1.
+    """
+
+    def __init__(self, channels: int | None = 1) -> None:
+        super().__init__()
+        if channels is not None and channels < 1:
+            raise ValueError(f"channels is {channels}, expected at least 1.")
+        self.channels = channels
+        self.readers: tuple[ImageReader, ...] = (NibabelReader(), SimpleITKReader(), DicomReader())
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Whether a reader is for the file, DICOM series or address of one."""
+        return any(reader.verify_suffix(filename) for reader in self.readers)
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Sequence[PathLike]:
+        """
+        Leave the reading to :py:meth:`get_data`, whose errors MONAI passes on as they are.
+
+        Args:
+            data: file name, DICOM series or address of one.
+            kwargs: not used.
+
+        Returns:
+            the same, in a tuple.
+        """
+        return ensure_tuple(data)
+
+    def get_data(self, img: Sequence[PathLike]) -> tuple[np.ndarray, dict[str, Any]]:
+        """
+        Args:
+            img: what :py:meth:`read` returned.
+
+        Returns:
+            the array, ``(X, Y, Z)``, with a last axis for the channels where the file has one or there are several
+            files, and its metadata, with the affine in RAS coordinates, in mm.
+
+        Raises:
+            FileNotFoundError: when it is not there.
+            ValueError: when it is of another kind, or no volume: a 2D image, more or less volumes than ``channels``,
+                volumes of different places, without any voxel, or DICOM whose slices do not make up one.
+        """
+        if len(img) == 1:
+            return self._read_one(img, self.channels)
+        if self.channels is not None and len(img) != self.channels:
+            raise ValueError(
+                f"{', '.join(map(str, img))}: got {len(img)} files, expected {self.channels}, one a channel"
+            )
+        volumes = [self._read_one((file,), 1) for file in img]
+        array, meta = volumes[0]
+        shape = array.shape[:3]
+        for (other, other_meta), file in zip(volumes, img, strict=True):
+            problem = shape_problem(shape, other.shape[:3])
+            problem = problem or place_problem(shape, meta[MetaKeys.AFFINE], other_meta[MetaKeys.AFFINE])
+            if problem:
+                raise ValueError(f"{file} {problem} ({img[0]}); the channels of an image must be of one place")
+        array = np.stack([volume.reshape(shape) for volume, _ in volumes], axis=-1)
+        return array, {**meta, str(MetaKeys.ORIGINAL_CHANNEL_DIM): -1}
+
+    def _read_one(self, img: Sequence[PathLike], channels: int | None) -> tuple[np.ndarray, dict[str, Any]]:
+        # a file that is not what its name says is for that reader to complain of; what has no such name may be DICOM
+        by_name = () if isinstance(img[0], DicomSeries) else self.readers[:2]
+        reader = next((reader for reader in by_name if reader.verify_suffix(img)), self.readers[2])
+        array, meta = reader.get_data(reader.read(img))
+        _require_volume(array.shape, str(img[0]), channels)
+        return array, meta
+
+
+def _require_volume(shape: tuple[int, ...], file: str, channels: int | None) -> None:
+    if 0 in shape:
+        raise ValueError(f"{file} holds no voxels; get it again")
+    size = " x ".join(map(str, shape[:3]))
+    if len(shape) < 3:
+        raise ValueError(f"{file} is a {len(shape)}D image of {size} pixels; expected a volume (3D)")
+    count = math.prod(shape[3:])
+    if channels not in (None, 1, count):
+        raise ValueError(f"{file} holds {count} volumes of {size} voxels; expected {channels}, one a channel")
+    if channels == 1 and count > 1:
+        raise ValueError(f"{file} holds {count} volumes ({len(shape)}D) of {size} voxels; split it into one file each")
+
+
+class SimpleITKReader(ImageReader):
+    """
+    Read a volume by SimpleITK, with axes and affine as MONAI's reader for NIfTI gives them.
+
+    It serves NRRD and MetaImage, which MONAI reads with packages that are not installed with this one (itk, pynrrd). In
+    a config put it before MONAI's reader, which is then tried first:
+    ``"reader": ["monai_sam2adapter.data.SimpleITKReader", "NibabelReader"]``.
+    """
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Whether the file, or all of several, have the extension of a format that this reader is for."""
+        return is_supported_format(filename, ["nrrd", "mha", "mhd"])
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> sitk.Image:
+        """
+        Args:
+            data: the file.
+            kwargs: passed on to ``SimpleITK.ReadImage``.
+
+        Returns:
+            SimpleITK's image.
+
+        Raises:
+            ValueError: when there is more than one file.
+            RuntimeError: when SimpleITK cannot read it.
+        """
+        files = ensure_tuple(data)
+        if len(files) != 1:
+            raise ValueError(f"SimpleITKReader reads one file at a time, got {len(files)}: {files}.")
+        return sitk.ReadImage(str(files[0]), **kwargs)
+
+    def get_data(self, img: sitk.Image) -> tuple[np.ndarray, dict[str, Any]]:
+        """
+        Args:
+            img: what :py:meth:`read` returned.
+
+        Returns:
+            the array, ``(X, Y, Z)``, or ``(X, Y, Z, C)`` for several values a voxel, and its metadata, with the affine
+            in RAS coordinates, in mm.
+        """
+        dimension = img.GetDimension()
+        array = sitk.GetArrayFromImage(img)  # (Z, Y, X) or (Z, Y, X, C)
+        array = array.transpose(*reversed(range(dimension)), *range(dimension, array.ndim))
+        return array, image_meta(img.GetSize(), _affine(img), channels_last=array.ndim > dimension)
+
+
+def _affine(img: sitk.Image) -> np.ndarray:
+    """Voxel indices to RAS coordinates in mm, 4 x 4; a 2D image lies in the plane z = 0."""
+    dimension = min(img.GetDimension(), 3)
+    direction = np.asarray(img.GetDirection()).reshape(img.GetDimension(), -1)[:dimension, :dimension]
+    affine = np.eye(4)
+    affine[:dimension, :dimension] = direction * np.asarray(img.GetSpacing())[:dimension]
+    affine[:dimension, 3] = img.GetOrigin()[:dimension]
+    return LPS_TO_RAS @ affine

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells, their files, and the grid of a config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from monai_sam2adapter.comparison import ComparisonCell, ComparisonConfig
+from monai_sam2adapter.comparison.grid import build_grid
+
+MakeCell = Callable[..., ComparisonCell]
+
+
+class TestComparisonCell:
+    def test_is_read_as_it_was_written(self, make_cell: MakeCell) -> None:
+        cell = make_cell(trunk="somewhere/trunk.pt")
+        assert ComparisonCell.read(cell.folder) is None
+        cell.write()
+        assert ComparisonCell.read(cell.folder) == cell
+        assert cell.result() is None
+        cell.write_result({"score": 0.5})
+        assert ComparisonCell.read(cell.folder).result() == {"score": 0.5}
+
+    def test_differences_are_named_and_those_of_place_and_machine_left_out(self, make_cell: MakeCell) -> None:
+        cell = make_cell()
+        moved = make_cell(dataset_dir="elsewhere", bundle="other/acdc_cardiac_segmentation", options={"device": "cuda"})
+        assert moved.differences(cell) == []
+        assert make_cell(options={"epochs": 2.0}).differences(cell) == []
+        adapts = {"name": "membranes", "epochs": 3}
+        other = make_cell(metric="dice", trunk="trunk.pt", adapts=adapts, cases="ab12", options={"epochs": 5})
+        assert other.differences(cell) == [
+            'checksum of the cases was "", is "ab12"',
+            "epochs was 2, is 5",
+            'metric was "miou_pooled", is "dice"',
+            "trunk epochs was left out, is 3",
+            'trunk name was left out, is "membranes"',
+        ]
+        assert make_cell(options={"learning_rate": 0.1}).differences(cell) == ["learning_rate was left out, is 0.1"]
+
+    def test_a_trunk_takes_the_place_of_sam2s_weights(self, make_cell: MakeCell) -> None:
+        assert make_cell(trunk="trunk.pt").common_options()["sam2_checkpoint"] == "trunk.pt"
+        assert make_cell().common_options()["sam2_checkpoint"] == "random"
+
+
+def test_a_cell_for_each_data_set_method_and_seed_and_trunks_before(tmp_path: Path) -> None:
+    config = ComparisonConfig(
+        title="A grid",
+        datasets={
+            "hearts": {"bundle": "acdc_cardiac_segmentation", "dataset_dir": str(tmp_path), "trunk": "membranes"},
+            "cells": {"bundle": "isbi2012_membrane_segmentation", "phantom": {"kind": "isbi2012"}, "metric": "dice"},
+        },
+        methods={"hp": {"adapter": "hp"}, "none": {"adapter": "none"}},
+        seeds=[0, 3],
+        trunks={"membranes": {"dataset": "cells"}},
+    )
+    (trunk,), cells = build_grid(config, tmp_path / "out", Path("bundles"))
+    assert [str(cell) for cell in cells[:4]] == [
+        *("hearts, hp, seed 0", "hearts, none, seed 0", "cells, hp, seed 0", "cells, none, seed 0")
+    ]
+    assert (len(cells), cells[4].seed) == (8, 3)
+    assert cells[4].folder == str(tmp_path / "out" / "cells" / "hearts" / "hp" / "seed_3")
+    assert (str(trunk), trunk.metric) == ("trunk membranes, on cells", None)
+    assert cells[0].trunk == trunk.trunk_file == str(tmp_path / "out" / "trunks" / "membranes" / "trunk.pt")
+    assert (cells[0].metric, cells[2].metric, cells[2].trunk) == ("miou_pooled", "dice", None)
+    assert cells[2].dataset_dir == trunk.dataset_dir == str(tmp_path / "out" / "phantoms" / "cells")
