@@ -22,11 +22,12 @@ from ..utils import require_flags
 from .dicom import DicomFolder, DicomSeries
 from .results import ResultFiles
 
-__all__ = ["find_images"]
+__all__ = ["IMAGE_EXTENSIONS", "find_images"]
 
 logger = logging.getLogger(__name__)
 
-_EXTENSIONS = {
+#: by the kind of images, how their files end
+IMAGE_EXTENSIONS = {
     "volume": (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"),
     "picture": (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
 }
@@ -36,6 +37,7 @@ _SKIPPED = re.compile(r"label.*|.*[_-](gt|labels|4d|seg|probabilities|uncertaint
 _SKIPPED_FOLDERS = ("masks", "overlays")
 # one channel of an image
 _CHANNEL = re.compile(r"(?P<start>.+)_(?P<number>\d{4})(\.[^/]+)")
+_MISSING = "there is no such file or folder"
 _DATALIST_KEYS = ("testing", "test")
 
 _Folders = Callable[[Path], DicomFolder]
@@ -43,14 +45,17 @@ _Folders = Callable[[Path], DicomFolder]
 
 @dataclass(frozen=True)
 class _Found:
-    """An image, where it lies, and what it is called: by the user, or else by one of three names, short ones first."""
+    """
+    An image (a list of its channels' files, where there are several), where it lies, what it is called (by the user, or
+    else by one of three names, short ones first), and why it cannot be read.
+    """
 
-    image: str
+    image: str | list[str]
     folder: Path
     given: str
     name: str
     longer: str
-    missing: bool = False
+    error: str = ""
 
     def names(self, common: str) -> list[str]:
         folder = self.folder.absolute().relative_to(common)
@@ -111,7 +116,7 @@ def find_images(
         ValueError: when there is no image, a file is of another kind, two images cannot be told apart, a result cannot
             have the format, or a flag is neither True nor False.
     """
-    look_up_option(kind, tuple(_EXTENSIONS))
+    look_up_option(kind, tuple(IMAGE_EXTENSIONS))
     require_flags(skip_existing=skip_existing)
     if skip_existing and output_dir is None:
         raise ValueError("skip_existing needs output_dir, to see which results are there.")
@@ -122,21 +127,21 @@ def find_images(
     found = [image for entry in _as_list(source, datalist_key) for image in _resolve(entry, kind, folders)]
     if not found:
         raise ValueError(f"no {kind} in {source!r}; expected {_expected(kind)}")
-    missing = [image.image for image in found if image.missing]
+    found = _join_channels(found, channels) if channels > 1 else found
+    missing = [str(image.image) for image in found if image.error]
     if len(missing) == len(found):
-        raise FileNotFoundError(f"no file or folder {', '.join(missing)}")
+        incomplete = next((f"{image.image}: {image.error}" for image in found if image.error != _MISSING), "")
+        raise FileNotFoundError(incomplete or f"no file or folder {', '.join(missing)}")
     logger.info("%d %ss to segment in %s", len(found) - len(missing), kind, source)
     if missing:
         logger.warning("%d of %d are missing: %s", len(missing), len(found), ", ".join(missing))
     items: list[dict[str, Any]] = []
     for image, case in zip(found, _unique_cases(found), strict=True):
-        error = {"error": "there is no such file or folder"} if image.missing else {}
+        error = {"error": image.error} if image.error else {}
         items.append({"image": image.image, "case": case, **error})
-    if channels > 1:
-        items = _join_channels(items, channels)
     if results is None:
         return items
-    results.require_inputs([item["image"] for item in items if "error" not in item], kind)
+    results.require_inputs([image.image for image in found if not image.error], kind)
     if not skip_existing:
         return items
     remaining = [item for item in items if not results.are_there(item["case"])]
@@ -144,29 +149,29 @@ def find_images(
     return remaining
 
 
-def _join_channels(items: Sequence[dict[str, Any]], channels: int) -> list[dict[str, Any]]:
-    """One item for the files ``CASE_0000``, ``CASE_0001``, ... of a folder, with an error when some are missing."""
-    joined: dict[str, dict[str, Any]] = {}
-    for item in items:
-        match = _CHANNEL.fullmatch(item["image"])
-        if match is None:
-            joined[item["image"]] = item
-            continue
-        case = re.sub(r"_\d{4}$", "", item["case"])
-        one = joined.setdefault(match["start"], {"image": [], "case": case})
-        one["image"] = sorted([*one["image"], item["image"]])
-        one.update({key: value for key, value in item.items() if key == "error"})
-    for one in joined.values():
-        if isinstance(one["image"], str):
-            continue
-        numbers = [match["number"] for match in map(_CHANNEL.fullmatch, one["image"]) if match]
-        if numbers != [f"{number:04d}" for number in range(channels)]:
-            one.setdefault("error", f"it has the channels {', '.join(numbers)}; expected {channels}, from 0000 on")
-    return list(joined.values())
+def _join_channels(found: Sequence[_Found], channels: int) -> list[_Found]:
+    """One image for the files ``CASE_0000``, ``CASE_0001``, ... of a folder, and for the files of a list."""
+    joined: dict[str, list[_Found]] = {}
+    for image in found:
+        match = None if isinstance(image.image, list) else _CHANNEL.fullmatch(image.image)
+        joined.setdefault(match["start"] if match else str(image.image), []).append(image)
+    return [_join(images, channels) for images in joined.values()]
+
+
+def _join(images: Sequence[_Found], channels: int) -> _Found:
+    first, files = images[0], [str(image.image) for image in images]
+    numbers = [match["number"] for match in map(_CHANNEL.fullmatch, files) if match]
+    if isinstance(first.image, list) or not numbers:
+        return first
+    given, name, longer = (re.sub(r"_\d{4}(?=$|\.)", "", name) for name in (first.given, first.name, first.longer))
+    error = next((image.error for image in images if image.error), "")
+    if sorted(numbers) != [f"{number:04d}" for number in range(channels)]:
+        error = error or f"it has the channels {', '.join(sorted(numbers))}; expected {channels}, from 0000 on"
+    return _Found(sorted(files), first.folder, given, name, longer, error)
 
 
 def _expected(kind: str) -> str:
-    files = f"files that end in {', '.join(_EXTENSIONS[kind])}"
+    files = f"files that end in {', '.join(IMAGE_EXTENSIONS[kind])}"
     return f"{files}, or DICOM" if kind == "volume" else files
 
 
@@ -201,8 +206,13 @@ def _read_datalist(file: Path, key: str | None) -> list[dict[str, Any]]:
     if not isinstance(content, list):
         raise ValueError(f"{file} must hold a list or a dictionary of lists, got a {type(content).__name__}")
     entries = [entry if isinstance(entry, dict) else {"image": entry} for entry in content]
-    # joining leaves absolute paths as they are
-    return [{**entry, "image": file.parent / entry["image"]} if "image" in entry else entry for entry in entries]
+    for entry in entries:
+        image = entry.get("image")
+        if isinstance(image, list):
+            entry["image"] = [file.parent / name for name in image]
+        elif isinstance(image, (str, os.PathLike)):
+            entry["image"] = file.parent / image  # joining leaves absolute paths as they are
+    return entries
 
 
 def _resolve(entry: Any, kind: str, folders: _Folders) -> list[_Found]:
@@ -212,6 +222,8 @@ def _resolve(entry: Any, kind: str, folders: _Folders) -> list[_Found]:
         if "image" not in entry:
             raise ValueError(f"no key 'image' in {dict(entry)}; expected the path of an image there")
         entry, given = entry["image"], str(entry.get("case", ""))
+    if isinstance(entry, list) and entry:
+        return [_name_channels([Path(file).expanduser() for file in entry], kind, given)]
     if not isinstance(entry, (str, os.PathLike)):
         raise ValueError(f"cannot take {entry!r} for an image; expected a path or a dictionary with the key 'image'")
     path = Path(entry).expanduser()
@@ -225,7 +237,7 @@ def _resolve(entry: Any, kind: str, folders: _Folders) -> list[_Found]:
         return _search(path, kind, folders)
     if not path.exists():
         return [_name_missing(path, kind, given)]
-    if image_extension(path, kind):
+    if _extension(path, kind):
         return _name_file(path, kind, given)
     if kind == "volume":
         try:
@@ -244,7 +256,7 @@ def _search(folder: Path, kind: str, folders: _Folders) -> list[_Found]:
         if path.is_dir() and kind == "volume":
             series = folders(path).series()
             found += [_name_series(one, path, alone=len(series) == 1) for one in series]
-        elif path.is_file() and image_extension(path, kind) and not _SKIPPED.fullmatch(_stem(path, kind)):
+        elif path.is_file() and _extension(path, kind) and not _SKIPPED.fullmatch(_stem(path, kind)):
             found += _name_file(path, kind)
     if not found:
         raise ValueError(
@@ -268,8 +280,15 @@ def _name_file(path: Path, kind: str, given: str = "") -> list[_Found]:
     ]
 
 
+def _name_channels(paths: Sequence[Path], kind: str, given: str) -> _Found:
+    missing = [str(path) for path in paths if not path.is_file()]
+    stem = re.sub(r"_\d{4}$", "", _stem(paths[0], kind))
+    error = f"there is no file {missing[0]}" if missing else ""
+    return _Found([str(path) for path in paths], paths[0].parent, given, stem, paths[0].name, error)
+
+
 def _name_missing(path: Path, kind: str, given: str) -> _Found:
-    return _Found(str(path), path.parent, given, _stem(path, kind), path.name, missing=True)
+    return _Found(str(path), path.parent, given, _stem(path, kind), path.name, _MISSING)
 
 
 def _count_pages(path: Path) -> int:
@@ -293,13 +312,12 @@ def _name_series(series: DicomSeries, folder: Path, given: str = "", alone: bool
     return _Found(series, place.parent, given, place.name if alone else name, place.name if alone else longer)
 
 
-def image_extension(path: Path, kind: str) -> str:
-    """The extension by which a file is a "volume" or a "picture", empty when it is none."""
-    return next((extension for extension in _EXTENSIONS[kind] if path.name.lower().endswith(extension)), "")
+def _extension(path: Path, kind: str) -> str:
+    return next((extension for extension in IMAGE_EXTENSIONS[kind] if path.name.lower().endswith(extension)), "")
 
 
 def _stem(path: Path, kind: str) -> str:
-    return path.name[: len(path.name) - len(image_extension(path, kind))]
+    return path.name[: len(path.name) - len(_extension(path, kind))]
 
 
 def _as_file_name(text: str) -> str:

@@ -58,7 +58,7 @@ class ResultFiles:
         """Whether a case is done, all its files written."""
         return all(path.exists() for path in self.paths(case).values())
 
-    def require_inputs(self, images: Sequence[str], kind: str) -> None:
+    def require_inputs(self, images: Sequence[str | list[str]], kind: str) -> None:
         """
         Check that images can have results of this format, before anything is done. Whether a DICOM series is damaged is
         left for reading it.
@@ -85,4 +85,5 @@ class ResultFiles:
                 f"such as {others[0]}; give nii.gz for them."
             )
         for series in images:
-            require_references(DicomSeries.open(series))
+            if isinstance(series, DicomSeries):
+                require_references(series)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...utils.files import read_json
-from ..find_images import image_extension
+from ..find_images import IMAGE_EXTENSIONS
 
 __all__ = ["LAYOUTS", "LabeledCases", "find_labeled_cases"]
 
@@ -302,7 +302,7 @@ def _check_cases(found: LabeledCases, kind: str) -> None:
         raise ValueError(f"no {kind} with labels in {found.file}{first}; expected {LAYOUTS}")
     for case in cases:
         for file in (*_files_of(case["image"]), case["label"]):
-            if not image_extension(Path(file), kind):
+            if not file.lower().endswith(IMAGE_EXTENSIONS[kind]):
                 found.problems.append(f"{file}: is no {kind}")
     # one file may hold all channels
     expected = {1, len(found.channel_names)} if found.channel_names else {len(_files_of(cases[0]["image"]))}
@@ -332,8 +332,8 @@ def _case(name: str, files: Sequence[Path], label: Path) -> dict[str, Any]:
 
 def _files(folder: Path, kind: str) -> list[Path]:
     """Files of a kind, sorted; hidden ones left out, such as the ``._`` files of macOS."""
-    paths = sorted(folder.iterdir())
-    return [path for path in paths if path.is_file() and path.name[0] != "." and image_extension(path, kind)]
+    files = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
+    return [path for path in files if path.name.lower().endswith(IMAGE_EXTENSIONS[kind])]
 
 
 def _split_name(path: Path) -> tuple[str, str]:

@@ -259,3 +259,12 @@ def test_channels_of_images_to_segment_are_one_case(tmp_path: Path) -> None:
     assert first["case"] == "case_000"
     assert second["error"] == "it has the channels 0000; expected 2, from 0000 on"
     assert (third["case"], Path(third["image"]).name) == ("whole", "whole.nii.gz")
+    listed = [f"imagesTr/case_000_{channel:04d}.nii.gz" for channel in range(2)]
+    path = write_json(tmp_path, {"testing": [{"image": listed}, {"image": ["absent.nii.gz", listed[1]]}]}, "my.json")
+    good, bad = find_images(path, channels=2)
+    assert (good["image"], good["case"]) == (first["image"], "case_000")
+    assert bad["error"] == f"there is no file {tmp_path / 'absent.nii.gz'}"
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/case_000_seg.nii.gz").touch()
+    left = find_images(tmp_path / "imagesTr", output_dir=tmp_path / "out", skip_existing=True, channels=2)
+    assert [item["case"] for item in left] == ["case_001", "whole"]
