@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,8 +28,9 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _fresh_state() -> None:
     torch.manual_seed(0)
+    logging.getLogger("monai_sam2adapter").setLevel(logging.NOTSET)  # `compare` silences the rest of the package
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ NO_CHANGE = {"RequireSameGeometryd", "RequireHounsfieldd", "CastToTyped"}
 
 
 def image_steps(config: dict[str, Any], reference: str) -> list[dict[str, Any]]:
-    """The transforms of the image, references followed; readers left out, since inference takes more formats."""
+    """The transforms of the image, references followed; how files are read left out: inference takes more formats."""
     found: Any = config
     for part in reference.removeprefix("@").split("#"):
         found = found[part]
@@ -49,7 +49,7 @@ def image_steps(config: dict[str, Any], reference: str) -> list[dict[str, Any]]:
         if isinstance(step, str):
             steps += image_steps(config, step)
         elif step["keys"] != "label" and step["_target_"].split(".")[-1] not in NO_CHANGE:
-            steps.append({**step, "keys": "image", "reader": None})
+            steps.append({**step, "keys": "image", "reader": None, "expanduser": None})
     return steps
 
 

@@ -119,7 +119,7 @@ class TestConfig:
                 {"adapter": ["hp", "lw"], "adapter_config": [{}]},
                 r"must be a list of settings, one for each of \['hp', 'lw'",
             ),
-            ({"adapter": "hp", "adapter_config": [{}]}, "settings of HPAdapter must be a dictionary"),
+            ({"adapter": "hp", "adapter_config": [{}]}, "adapter_config must be a dictionary"),
         ],
         ids=str,
     )
