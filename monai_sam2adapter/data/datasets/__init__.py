@@ -1,24 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data sets: their lists, splits and checks."""
+"""The data sets: list, layout and check of each in one file, and anyone's data in common layouts."""
 
 from __future__ import annotations
 
-from .acdc import ACDC_CLASS_NAMES, acdc_datalist, acdc_layout_problems, find_acdc_patients
-from .check import DatasetReport, check_image_and_label, format_report
-from .check_acdc import check_acdc
-from .check_images import check_images_and_masks
-from .check_isbi2012 import check_isbi2012
-from .check_kvasir import check_kvasir
-from .check_pairs import check_pairs
-from .check_synapse import check_synapse
+from .acdc import ACDC_CLASS_NAMES, acdc_datalist, check_acdc
+from .check import check_image_and_label, check_images_and_masks
 from .description import describe_pictures, describe_volumes, keep_description, read_description
-from .isbi2012 import ISBI2012_CLASS_NAMES, find_isbi2012_slices, isbi2012_datalist
-from .kvasir import KVASIR_CLASS_NAMES, find_kvasir_images, kvasir_datalist, kvasir_folds, kvasir_list_problems
+from .isbi2012 import ISBI2012_CLASS_NAMES, check_isbi2012, isbi2012_datalist
+from .kvasir import KVASIR_CLASS_NAMES, check_kvasir, kvasir_datalist
 from .layouts import LabeledCases, find_labeled_cases
 from .own_data import check_pictures, check_volumes, picture_datalist, volume_datalist
-from .pairs import PAIR_CLASS_NAMES, PAIR_TASKS, find_pairs, pair_datalist, pair_parts
+from .pairs import PAIR_CLASS_NAMES, PAIR_TASKS, check_pairs, pair_datalist
+from .report import DatasetReport, format_report
 from .split import SPLIT_PARTS, name_parts, packaged_split_file, read_folds, read_split
-from .synapse import find_synapse_cases, synapse_datalist, synapse_layout_problems, synapse_numbering_problems
+from .synapse import check_synapse, synapse_datalist
 from .synapse_labels import SYNAPSE_CLASS_NAMES, synapse_class_names, synapse_label_map
 
 __all__ = [
@@ -32,7 +27,6 @@ __all__ = [
     "DatasetReport",
     "LabeledCases",
     "acdc_datalist",
-    "acdc_layout_problems",
     "check_acdc",
     "check_image_and_label",
     "check_images_and_masks",
@@ -44,22 +38,14 @@ __all__ = [
     "check_volumes",
     "describe_pictures",
     "describe_volumes",
-    "find_acdc_patients",
-    "find_isbi2012_slices",
-    "find_kvasir_images",
     "find_labeled_cases",
-    "find_pairs",
-    "find_synapse_cases",
     "format_report",
     "isbi2012_datalist",
     "keep_description",
     "kvasir_datalist",
-    "kvasir_folds",
-    "kvasir_list_problems",
     "name_parts",
     "packaged_split_file",
     "pair_datalist",
-    "pair_parts",
     "picture_datalist",
     "read_description",
     "read_folds",
@@ -67,7 +53,5 @@ __all__ = [
     "synapse_class_names",
     "synapse_datalist",
     "synapse_label_map",
-    "synapse_layout_problems",
-    "synapse_numbering_problems",
     "volume_datalist",
 ]

@@ -7,20 +7,30 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from monai.utils import look_up_option
+from tqdm import tqdm
 
-from .split import SPLIT_PARTS, read_split
+from .check import check_image_and_label
+from .folders import Layout, twice_problems
+from .report import DatasetReport
+from .split import SPLIT_PARTS, name_parts, read_folds, read_split
 
-__all__ = ["ACDC_CLASS_NAMES", "acdc_datalist", "acdc_layout_problems", "find_acdc_patients"]
+__all__ = ["ACDC_CLASS_NAMES", "acdc_datalist", "check_acdc"]
 
 logger = logging.getLogger(__name__)
 
 #: what the labels 0 to 3 stand for
 ACDC_CLASS_NAMES = ("background", "right ventricle", "myocardium", "left ventricle")
 
-_LAYOUT = "training/patient001/patient001_frame01.nii.gz with patient001_frame01_gt.nii.gz beside it"
+_LAYOUT = Layout(
+    "ACDC",
+    "acdc",
+    "training/patient001/patient001_frame01.nii.gz with patient001_frame01_gt.nii.gz beside it",
+    "patients",
+)
 # where the patients are below the folder that the user names: the patients' own folder, the archive's root, and the
 # folder into which the archive of 2023 unpacks
 _PATIENT_FOLDERS = (".", "training", "database/training")
@@ -62,77 +72,61 @@ def acdc_datalist(
     """
     part = look_up_option(split, SPLIT_PARTS)
     file = "acdc" if split_file is None else split_file
-    wanted = set(read_split(file, fold)[part])
-    patients = find_acdc_patients(dataset_dir)
-    chosen = {patient: frames for patient, frames in patients.items() if patient in wanted}
-    if not chosen:
-        raise ValueError(
-            f"none of the {len(patients)} patients in {dataset_dir} ({_shorten(list(patients))}) is in the part "
-            f"{part!r} of the split {file}, which has {len(wanted)}; add patients or give an own split_file"
-        )
-    problems = acdc_layout_problems(chosen)
-    if problems:
-        raise ValueError(
-            f"{dataset_dir} is not a complete ACDC folder, expected {_LAYOUT}: {_shorten(problems)}; "
-            f"`python -m monai_sam2adapter check acdc {dataset_dir}` lists every problem"
-        )
-    frames = [frame for patient in chosen.values() for frame in patient]
-    logger.info(f"ACDC {part}: {len(frames)} volumes of {len(chosen)} patients of {len(wanted)}")
+    wanted = read_split(file, fold)[part]
+    patients = _LAYOUT.choose(_find_patients(dataset_dir), wanted, dataset_dir, f"part {part!r} of the split {file}")
+    _LAYOUT.require_complete(dataset_dir, _find_problems(patients))
+    frames = list(chain(*patients.values()))
+    logger.info(f"ACDC {part}: {len(frames)} volumes of {len(patients)} patients of {len(wanted)}")
     return frames
 
 
-def find_acdc_patients(dataset_dir: str | os.PathLike[str]) -> dict[str, list[dict[str, str]]]:
+def check_acdc(
+    dataset_dir: str | os.PathLike[str], split_file: str | os.PathLike[str] | None = None, progress: bool = True
+) -> DatasetReport:
     """
-    Find every patient and frame of an ACDC folder, complete or not.
+    Read every volume and mask of ACDC, count what is there and find what is wrong.
 
     Args:
         dataset_dir: as in ``acdc_datalist``.
+        split_file: as in ``acdc_datalist``; all its folds are counted.
+        progress: whether to show a progress bar. Defaults to True.
 
     Returns:
-        for every patient, sorted, the frames as ``acdc_datalist`` gives them, with an empty string in place of the
-        path of an image or a mask that is missing. Of a file that is there both packed (.nii.gz) and not (.nii), it is
-        the latter.
+        the report.
 
     Raises:
-        FileNotFoundError: when the folder does not exist.
-        ValueError: when there is no patient in it.
+        FileNotFoundError: when the folder or the split file does not exist.
+        ValueError: when there is no patient in the folder, or the split file is none.
     """
-    root = Path(dataset_dir).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}; expected the root of the ACDC archive, with {_LAYOUT}")
+    parts = name_parts(read_folds("acdc" if split_file is None else split_file))
+    patients = _find_patients(dataset_dir)
+    report = DatasetReport("ACDC", str(dataset_dir), ACDC_CLASS_NAMES)
+    for part in parts:
+        report.count(part, patients=0, volumes=0, slices=0)
+    for patient in patients:
+        report.count_case(parts, patient, patients=1)
+    report.problems += [
+        f"{dataset_dir}: no patient of the part {part!r} of the split"
+        for part in parts
+        if not report.counts[part]["patients"]
+    ]
+    report.problems += _find_problems(patients)
+    frames = list(chain(*patients.values()))
+    for frame in tqdm(frames, desc="Checking ACDC", unit="volume", disable=not progress):
+        shape = check_image_and_label(frame["image"], frame["label"], report)
+        slices = shape[2] if len(shape) == 3 else 0
+        report.count_case(parts, frame["patient"], volumes=1 if frame["image"] else 0, slices=slices)
+    return report
+
+
+def _find_patients(dataset_dir: str | os.PathLike[str]) -> dict[str, list[dict[str, str]]]:
+    """For every patient the frames, complete or not: with an empty string in place of a path that is missing."""
+    root = _LAYOUT.open(dataset_dir)
     for folder in (root / name for name in _PATIENT_FOLDERS):
         patients = sorted(path for path in folder.glob("patient*") if path.is_dir() and _PATIENT.fullmatch(path.name))
         if patients:
             return {path.name: _find_frames(path) for path in patients}
-    raise ValueError(f"no folder patientNNN in {root}; expected the root of the ACDC archive, with {_LAYOUT}")
-
-
-def acdc_layout_problems(patients: Mapping[str, Sequence[Mapping[str, str]]]) -> list[str]:
-    """
-    Say what is missing or there twice.
-
-    Args:
-        patients: what ``find_acdc_patients`` returned, or a part of it.
-
-    Returns:
-        one text for every patient without a frame, frame without a mask, mask without a frame, and file that is there
-        both packed and not.
-    """
-    problems = []
-    for patient, frames in patients.items():
-        if not frames:
-            problems.append(f"{patient}: no frame; expected {patient}_frameNN.nii.gz and {patient}_frameNN_gt.nii.gz")
-        for frame in frames:
-            if not frame["label"]:
-                problems.append(f"{frame['image']}: its mask {frame['case']}_gt.nii.gz is missing")
-            if not frame["image"]:
-                problems.append(f"{frame['label']}: a mask without its image {frame['case']}.nii.gz")
-            problems += [
-                f"{path}.gz: is there twice, also as {path}; keep one of them"
-                for path in (frame["image"], frame["label"])
-                if path.endswith(".nii") and Path(f"{path}.gz").is_file()
-            ]
-    return problems
+    raise ValueError(f"no folder patientNNN in {root}; expected that of ACDC, with {_LAYOUT.expected}")
 
 
 def _find_frames(folder: Path) -> list[dict[str, str]]:
@@ -142,17 +136,8 @@ def _find_frames(folder: Path) -> list[dict[str, str]]:
         match = _FRAME.fullmatch(path.name)
         if match is None or match["patient"] != folder.name or not path.is_file():
             continue
-        frame = frames.setdefault(
-            match["case"],
-            {
-                "image": "",
-                "label": "",
-                "case": match["case"],
-                "patient": folder.name,
-                "phase": _phase(int(match["frame"]), info),
-                "group": info.get("Group", ""),
-            },
-        )
+        of = {"patient": folder.name, "phase": _phase(int(match["frame"]), info), "group": info.get("Group", "")}
+        frame = frames.setdefault(match["case"], {"image": "", "label": "", "case": match["case"], **of})
         key = "label" if match["label"] else "image"
         frame[key] = frame[key] or str(path)  # .nii sorts before .nii.gz
     return [frames[case] for case in sorted(frames)]
@@ -173,5 +158,16 @@ def _phase(frame: int, info: Mapping[str, str]) -> str:
     return ""
 
 
-def _shorten(texts: Sequence[str], limit: int = 3) -> str:
-    return "; ".join(texts[:limit]) + (f"; and {len(texts) - limit} more" if len(texts) > limit else "")
+def _find_problems(patients: Mapping[str, Sequence[Mapping[str, str]]]) -> list[str]:
+    """What is missing or there twice."""
+    problems = []
+    for patient, frames in patients.items():
+        if not frames:
+            problems.append(f"{patient}: no frame; expected {patient}_frameNN.nii.gz and {patient}_frameNN_gt.nii.gz")
+        for frame in frames:
+            if not frame["label"]:
+                problems.append(f"{frame['image']}: its mask {frame['case']}_gt.nii.gz is missing")
+            if not frame["image"]:
+                problems.append(f"{frame['label']}: a mask without its image {frame['case']}.nii.gz")
+            problems += twice_problems(frame["image"], frame["label"])
+    return problems

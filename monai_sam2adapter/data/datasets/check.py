@@ -1,91 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a data set holds and what is wrong with it; each data set fills the same report."""
+"""Reading volumes and their labels, and pictures and their masks, to find what is wrong with them."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from tqdm import tqdm
 
 from ..geometry import place_problem, shape_problem, voxel_spacing
-from ..pixel_values import hounsfield_problem
+from ..pixel_values import gray_mask_problem, has_colors, hounsfield_problem
+from ..readers import ImageFileReader
+from .report import DatasetReport
 
-__all__ = ["DatasetReport", "check_image_and_label", "format_report"]
-
-# the row of what no part of the split names
-_NO_PART = "in no part"
-
-
-@dataclass
-class DatasetReport:
-    """
-    Counts and problems of one data set, as ``check_image_and_label`` collects them.
-
-    Args:
-        name: name of the data set.
-        folder: where it is.
-        class_names: what the labels stand for, from 0 on; no other label is allowed.
-        counts: for every part of the split, how many there are of each thing, such as patients, volumes and slices.
-        shapes: shape of every image that could be read.
-        spacings: voxel spacing of every image that could be read, in mm; none for images without such.
-        problems: one text for every problem, with the file that it is in.
-        image_word: what an image is called in the printed report. Defaults to "volume".
-        voxel_word: what its elements are called there. Defaults to "voxel".
-        voxels: voxels (or pixels) of each class in all masks.
-        volumes_with_class: masks that hold each class.
-    """
-
-    name: str
-    folder: str
-    class_names: tuple[str, ...]
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    shapes: list[tuple[int, ...]] = field(default_factory=list)
-    spacings: list[tuple[float, ...]] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    image_word: str = "volume"
-    voxel_word: str = "voxel"
-    voxels: np.ndarray = field(init=False)
-    volumes_with_class: np.ndarray = field(init=False)
-    _files_of_contents: dict[bytes, str] = field(init=False, repr=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.voxels = np.zeros(len(self.class_names), dtype=np.int64)
-        self.volumes_with_class = np.zeros(len(self.class_names), dtype=np.int64)
-
-    def count(self, part: str, **things: int) -> None:
-        """Add to the counts of a part of the split, such as ``count("train", volumes=1, slices=10)``."""
-        row = self.counts.setdefault(part, {})
-        for thing, number in things.items():
-            row[thing] = row.get(thing, 0) + number
-
-    def count_case(self, parts: Mapping[str, Collection[str]], name: str, **things: int) -> None:
-        """As ``count``, in every part that names the case or patient (see ``name_parts``), or in the row of none."""
-        for part in [part for part, names in parts.items() if name in names] or [_NO_PART]:
-            self.count(part, **things)
-
-    def copy_problems(self, file: str, arrays: Sequence[np.ndarray]) -> list[str]:
-        """
-        Find out whether an image was seen before: in two parts of a split, it would be trained on and tested with.
-
-        Args:
-            file: where it is from.
-            arrays: its values, or those of its slices in their order, slices along the last axis; of any type.
-
-        Returns:
-            one text when the values are those of a file before this one; nothing for images of equal values.
-        """
-        if all(array.size == 0 or array.min() == array.max() for array in arrays):
-            return []
-        content = hashlib.sha256(str([array.shape[:-1] for array in arrays[:1]]).encode())
-        for array in arrays:
-            # of one type, so that it does not count how a value is stored, and the last axis first, as files have it
-            content.update(np.ascontiguousarray(array.T, dtype=np.float32).data)
-        first = self._files_of_contents.setdefault(content.digest(), file)
-        return [] if first == file else [f"shows the same as {first}, {self.voxel_word} by {self.voxel_word}"]
+__all__ = ["check_image_and_label", "check_images_and_masks"]
 
 
 def check_image_and_label(image: str, label: str, report: DatasetReport, hounsfield: bool = False) -> tuple[int, ...]:
@@ -104,12 +34,11 @@ def check_image_and_label(image: str, label: str, report: DatasetReport, hounsfi
     Returns:
         shape of the volume, empty when it cannot be read.
     """
-    image_volume = _read(image, report)
-    label_volume = _read(label, report)
+    image_volume, label_volume = (_read_volume(path, report) for path in (image, label))
     if image_volume is not None:
         report.shapes.append(image_volume[0].shape)
         report.spacings.append(voxel_spacing(image_volume[1]))
-        problems = [*_image_problems(*image_volume, hounsfield), *report.copy_problems(image, image_volume[:1])]
+        problems = [*_volume_problems(*image_volume, hounsfield), *report.copy_problems(image, image_volume[:1])]
         report.problems += [f"{image}: {problem}" for problem in problems]
     if label_volume is not None:
         report.problems += [f"{label}: {problem}" for problem in _label_problems(label_volume[0], report)]
@@ -118,39 +47,52 @@ def check_image_and_label(image: str, label: str, report: DatasetReport, hounsfi
     return () if image_volume is None else image_volume[0].shape
 
 
-def format_report(report: DatasetReport) -> str:
+def check_images_and_masks(
+    items: Sequence[Mapping[str, str]],
+    parts: Mapping[str, Collection[str]],
+    report: DatasetReport,
+    colored: bool | None,
+    bright_class: int = 1,
+    progress: bool = True,
+    soft: bool = False,
+    may_be_empty: bool = False,
+) -> None:
     """
-    Write a report as text for a terminal.
+    Read pictures and black and white masks, and write down in the report what they hold and what is wrong with them.
 
     Args:
-        report: the report.
-
-    Returns:
-        several lines: counts, sizes, spacings, label histogram and problems.
+        items: ``image``, ``label`` (paths, empty where there is no such file) and ``case`` of each.
+        parts: the cases in each part of the split, as ``name_parts`` gives them.
+        report: where to write.
+        colored: whether the images should be RGB, or gray; None for either.
+        bright_class: class of the white pixels in the masks, 0 or 1; the black ones are of the other. Defaults to 1.
+        progress: whether to show a progress bar. Defaults to True.
+        soft: whether masks may be gray, see ``gray_mask_problem``. Defaults to False.
+        may_be_empty: whether a mask may hold one class only. Defaults to False.
     """
-    lines = [f"{report.name} in {report.folder}", ""]
-    columns = list(dict.fromkeys(thing for row in report.counts.values() for thing in row))
-    rows = [["", *columns]]
-    rows += [[part, *(str(row.get(thing, 0)) for thing in columns)] for part, row in report.counts.items()]
-    lines += [*_table(rows, text_column=0), ""]
-    if report.shapes:
-        lines.append(f"size     {_range(report.shapes, '{:.0f}')} {report.voxel_word}s")
-        if report.spacings:
-            lines.append(f"spacing  {_range(report.spacings, '{:.4g}')} mm")
-        lines.append("")
-    share = 100 * report.voxels / max(int(report.voxels.sum()), 1)
-    rows = [["label", "class", f"{report.voxel_word}s", "%", f"{report.image_word}s with it"]]
-    for k, name in enumerate(report.class_names):
-        rows.append([str(k), name, str(report.voxels[k]), f"{share[k]:.2f}", str(report.volumes_with_class[k])])
-    lines += [*_table(rows, text_column=1), ""]
-    if report.problems:
-        lines += [f"{len(report.problems)} problems:", *(f"  {problem}" for problem in report.problems)]
-    else:
-        lines.append("no problems found")
-    return "\n".join(lines)
+    things = f"{report.image_word}s"
+    for part in parts:
+        report.count(part, **{things: 0})
+    for item in tqdm(items, desc=f"Checking {report.name}", unit=report.image_word, disable=not progress):
+        report.count_case(parts, item["case"], **{things: 1})
+        image, mask = (_read_picture(item[key], report) for key in ("image", "label"))
+        if image is not None:
+            report.shapes.append((image.shape[1], image.shape[0]))
+            problems = [*_picture_problems(image, colored), *report.copy_problems(item["image"], [image])]
+            report.problems += [f"{item['image']}: {problem}" for problem in problems]
+        if mask is not None:
+            problems = _mask_problems(mask, item["label"], bright_class, report, soft, may_be_empty)
+            if image is not None and image.shape[:2] != mask.shape[:2]:
+                problems.append(f"has {_size(mask)} pixels, its image {_size(image)}")
+            report.problems += [f"{item['label']}: {problem}" for problem in problems]
+    report.problems += [
+        f"{report.folder}: no {report.image_word} of the part {part!r} of the split"
+        for part in parts
+        if not report.counts[part][things]
+    ]
 
 
-def _read(path: str, report: DatasetReport) -> tuple[np.ndarray, np.ndarray] | None:
+def _read_volume(path: str, report: DatasetReport) -> tuple[np.ndarray, np.ndarray] | None:
     """Voxels and affine (4, 4); None, and a problem in the report, when there is nothing that can be read."""
     if not path:
         return None
@@ -167,7 +109,7 @@ def _read(path: str, report: DatasetReport) -> tuple[np.ndarray, np.ndarray] | N
     return voxels, affine
 
 
-def _image_problems(voxels: np.ndarray, affine: np.ndarray, hounsfield: bool) -> list[str]:
+def _volume_problems(voxels: np.ndarray, affine: np.ndarray, hounsfield: bool) -> list[str]:
     if voxels.size == 0:
         return [f"has no voxels: its shape is {voxels.shape}"]
     problems = []
@@ -226,20 +168,51 @@ def _list(values: Sequence[float] | np.ndarray, limit: int = 5) -> str:
     return ", ".join(f"{value:.4g}" for value in values[:limit]) + (", ..." if len(values) > limit else "")
 
 
-def _range(rows: Sequence[tuple[float, ...]], form: str) -> str:
-    """Range of every axis of (N, axes) numbers; rows with another number of axes than the most are left out."""
-    axes = max(len(row) for row in rows)
-    columns = list(zip(*[row for row in rows if len(row) == axes], strict=True))
-    ends = [(form.format(min(column)), form.format(max(column))) for column in columns]
-    return " x ".join(low if low == high else f"{low}-{high}" for low, high in ends)
+def _read_picture(path: str, report: DatasetReport) -> np.ndarray | None:
+    """Pixels ``(Y, X)`` or ``(Y, X, 3)``; None, and a problem in the report, when there is nothing that can be read."""
+    if not path:
+        return None
+    try:
+        pages = ImageFileReader().read_pages(path)
+    except (ValueError, OSError) as error:
+        report.problems.append(f"{path}: {str(error).removeprefix(path).strip()}")
+        return None
+    return pages[0] if len(pages) == 1 else None  # a stack is a problem of the layout
 
 
-def _table(rows: Sequence[Sequence[str]], text_column: int) -> list[str]:
-    """Rows with aligned columns: one of text, to the left, the others of numbers, to the right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
-        cells[text_column] = row[text_column].ljust(widths[text_column])
-        lines.append("  ".join(cells))
-    return lines
+def _picture_problems(image: np.ndarray, colored: bool | None) -> list[str]:
+    problems = []
+    if image.dtype != np.uint8:
+        problems.append(
+            f"has values of {8 * image.dtype.itemsize} bits, {image.min():g} to {image.max():g}; expected 8"
+        )
+    if colored and image.ndim == 2:
+        problems.append("is gray, expected colors")
+    if colored is False and has_colors(image):
+        problems.append("has colors, expected gray")
+    if image.min() == image.max():
+        problems.append("is empty: all pixels are equal")
+    return problems
+
+
+def _mask_problems(
+    mask: np.ndarray, file: str, bright_class: int, report: DatasetReport, soft: bool, may_be_empty: bool
+) -> list[str]:
+    """Problems of a mask; where it is well, its pixels go into the histogram of the report."""
+    if has_colors(mask):
+        return ["has colors, expected black and white"]
+    gray = mask if mask.ndim == 2 else mask[..., 0]
+    problem = gray_mask_problem(gray, file, soft)
+    if problem:
+        return [problem]
+    bright = int((gray >= 128).sum())
+    counts = np.array([gray.size - bright, bright] if bright_class else [bright, gray.size - bright])
+    report.voxels += counts
+    report.volumes_with_class += counts > 0
+    if not counts.all() and not may_be_empty:
+        return [f"is empty: all pixels are {report.class_names[int(counts.argmax())]}"]
+    return []
+
+
+def _size(picture: np.ndarray) -> str:
+    return f"{picture.shape[1]} x {picture.shape[0]}"

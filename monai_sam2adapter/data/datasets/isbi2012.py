@@ -10,17 +10,24 @@ from pathlib import Path
 
 from monai.utils import look_up_option
 
-from .image_pairs import count_pages, pair_images
-from .split import SPLIT_PARTS, read_split
+from .check import check_images_and_masks
+from .folders import Layout, count_pages, pair_images
+from .report import DatasetReport
+from .split import SPLIT_PARTS, name_parts, read_folds, read_split
 
-__all__ = ["ISBI2012_CLASS_NAMES", "find_isbi2012_slices", "isbi2012_datalist"]
+__all__ = ["ISBI2012_CLASS_NAMES", "check_isbi2012", "isbi2012_datalist"]
 
 logger = logging.getLogger(__name__)
 
 #: what the classes 0 and 1 stand for; in the files of the labels cells are white (255) and membranes black (0)
 ISBI2012_CLASS_NAMES = ("cell", "membrane")
 
-_LAYOUT = "train-volume.tif with train-labels.tif, or a folder 'images' with a folder 'labels', one file a slice"
+_LAYOUT = Layout(
+    "ISBI 2012",
+    "isbi2012",
+    "train-volume.tif with train-labels.tif, or a folder 'images' with a folder 'labels', one file a slice",
+    "slices",
+)
 _NUM_SLICES = 30
 _ARCHIVE = ("train-volume", "train-labels")
 _IMAGE_FOLDERS = ("images", "image")
@@ -70,41 +77,53 @@ def isbi2012_datalist(
     """
     part = look_up_option(split, SPLIT_PARTS)
     file = "isbi2012" if split_file is None else split_file
-    wanted = set(read_split(file, fold)[part])
-    slices, problems = find_isbi2012_slices(dataset_dir)
-    if problems:
-        raise ValueError(
-            f"{dataset_dir} is not a complete ISBI 2012, expected {_LAYOUT}: {problems[0]}; "
-            f"`python -m monai_sam2adapter check isbi2012 {dataset_dir}` lists every problem"
-        )
-    chosen = [item for item in slices if item["case"] in wanted]
-    if not chosen:
-        raise ValueError(
-            f"none of the {len(slices)} slices in {dataset_dir} is in the part {part!r} of fold {fold} of the split "
-            f"{file}, which has {len(wanted)}; add slices or give an own split_file"
-        )
+    wanted = read_split(file, fold)[part]
+    slices, problems = _find_slices(dataset_dir)
+    _LAYOUT.require_complete(dataset_dir, problems)
+    where = f"part {part!r} of fold {fold} of the split {file}"
+    chosen = _LAYOUT.choose({item["case"]: item for item in slices}, wanted, dataset_dir, where)
     logger.info(f"ISBI 2012 {part}, fold {fold}: {len(chosen)} slices of {len(wanted)}")
-    return chosen
+    return list(chosen.values())
 
 
-def find_isbi2012_slices(dataset_dir: str | os.PathLike[str]) -> tuple[list[dict[str, str]], list[str]]:
+def check_isbi2012(
+    dataset_dir: str | os.PathLike[str], split_file: str | os.PathLike[str] | None = None, progress: bool = True
+) -> DatasetReport:
     """
-    Find every slice of an ISBI 2012 folder, complete or not.
+    Read every slice and label of ISBI 2012, count what is there and find what is wrong.
 
     Args:
         dataset_dir: as in ``isbi2012_datalist``.
+        split_file: as in ``isbi2012_datalist``; all its folds are counted.
+        progress: whether to show a progress bar. Defaults to True.
 
     Returns:
-        the slices as ``isbi2012_datalist`` gives them, with an empty string in place of the path of an image or a label
-        that is missing; and one text for every problem of the layout, with its file.
+        the report.
 
     Raises:
-        FileNotFoundError: when the folder does not exist.
-        ValueError: when it is of none of the layouts, or holds no picture.
+        FileNotFoundError: when the folder or the split file does not exist.
+        ValueError: when the folder is of another layout or holds no picture, or the split file is none.
     """
-    root = Path(dataset_dir).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}; expected the one of ISBI 2012, with {_LAYOUT}")
+    parts = name_parts(read_folds("isbi2012" if split_file is None else split_file))
+    slices, problems = _find_slices(dataset_dir)
+    report = DatasetReport(
+        "ISBI 2012", str(dataset_dir), ISBI2012_CLASS_NAMES, image_word="slice", voxel_word="pixel", problems=problems
+    )
+    check_images_and_masks(slices, parts, report, colored=False, bright_class=0, progress=progress)
+    if split_file is None:
+        names = set().union(*parts.values())
+        report.problems += [
+            f"{item['image'] or item['label']}: {item['case']} is in no part of the split in the package, which ends "
+            f"at {max(names)}; is it numbered rightly?"
+            for item in slices
+            if item["case"] not in names
+        ]
+    return report
+
+
+def _find_slices(dataset_dir: str | os.PathLike[str]) -> tuple[list[dict[str, str]], list[str]]:
+    """The items, with an empty string in place of a path that is missing; one text for every problem of the layout."""
+    root = _LAYOUT.open(dataset_dir)
     for folder in (root, root / "train"):
         volume, labels = (_first_there(folder, (f"{name}.tif", f"{name}.tiff")) for name in _ARCHIVE)
         if volume or labels:
@@ -112,7 +131,7 @@ def find_isbi2012_slices(dataset_dir: str | os.PathLike[str]) -> tuple[list[dict
         image_dir, label_dir = _first_there(folder, _IMAGE_FOLDERS), _first_there(folder, _LABEL_FOLDERS)
         if image_dir and label_dir:
             return _slices_of_folders(image_dir, label_dir)
-    raise ValueError(f"{root} is not laid out as ISBI 2012; expected {_LAYOUT}")
+    raise ValueError(f"{root} is not laid out as ISBI 2012; expected {_LAYOUT.expected}")
 
 
 def _first_there(folder: Path, names: tuple[str, ...]) -> Path | None:

@@ -10,17 +10,21 @@ from pathlib import Path
 
 from monai.utils import look_up_option
 
-from .image_pairs import pair_images
-from .split import SPLIT_PARTS, check_fold, order_by_hash, read_folds
+from .check import check_images_and_masks
+from .folders import Layout, pair_images, shorten
+from .report import DatasetReport
+from .split import SPLIT_PARTS, check_fold, name_parts, order_by_hash, read_folds
 
-__all__ = ["KVASIR_CLASS_NAMES", "find_kvasir_images", "kvasir_datalist", "kvasir_folds", "kvasir_list_problems"]
+__all__ = ["KVASIR_CLASS_NAMES", "check_kvasir", "kvasir_datalist"]
 
 logger = logging.getLogger(__name__)
 
 #: what the classes 0 and 1 stand for; in the files of the masks polyps are white
 KVASIR_CLASS_NAMES = ("background", "polyp")
 
-_LAYOUT = "a folder 'images' and a folder 'masks' with files of the same names"
+_LAYOUT = Layout(
+    "Kvasir-SEG", "kvasir", "a folder 'images' and a folder 'masks' with files of the same names", "images"
+)
 # the archive's folder, and the archive as it unpacks
 _ROOTS = (".", "Kvasir-SEG")
 _LISTS = ("train.txt", "val.txt")
@@ -42,12 +46,24 @@ def kvasir_datalist(
     Source: D. Jha et al., "Kvasir-SEG: A Segmented Polyp Dataset", MMM 2020, arXiv:1911.07069 (data set). The masks
     are JPEG files: their values lie around 0 and 255, so they have to be cut in the middle.
 
+    The five folds are by
+
+    - ``train.txt`` and ``val.txt`` in the folder, one name a line, where they are: the 880 and 120 images that the
+      authors published with ColonSegNet (Jha et al., IEEE Access 2021) and most papers take. The 120 are for testing,
+      in each fold;
+    - else the names alone: of the images, in the order of the SHA-256 of their names, the first 12 % (120 of 1000) are
+      for testing in fold 0, the next 12 % in fold 1, and so on. They are the same on every machine, and when some
+      images are missing, nearly all others stay in their part. They are not the authors'.
+
+    Of the other images in that order the first 10 % (88 of 880) are for validation in fold 0, the next in fold 1, and
+    so on, so that the images for testing have no part in choosing an epoch.
+
     Args:
         dataset_dir: folder with ``images`` and ``masks``, or the one in which the archive was unpacked.
         split: ``train``, ``val`` or ``test``.
         fold: which fold, 0 to 4, or of the split file. Defaults to 0.
         split_file: an own split with the names of images without extension, a JSON file as ``read_split`` takes it.
-            Defaults to the split of ``kvasir_folds``.
+            Defaults to the five folds.
 
     Returns:
         one dictionary an image, sorted by name, with the keys ``image`` and ``label`` (paths) and ``case`` (the name
@@ -56,66 +72,71 @@ def kvasir_datalist(
     Raises:
         FileNotFoundError: when the folder or the split file does not exist.
         ValueError: when ``split`` is none of the three, there is no such fold, the layout is another one, the folder
-            holds no image of the part, or images and masks do not match.
+            holds no image of the part, images and masks do not match, one of the two lists is missing or names what
+            the other one does, or there are fewer than 3 images and neither lists nor a split file.
     """
     part = look_up_option(split, SPLIT_PARTS)
-    items, problems = find_kvasir_images(dataset_dir)
-    if problems:
-        raise ValueError(
-            f"{dataset_dir} is not a complete Kvasir-SEG, expected {_LAYOUT}: {problems[0]}; "
-            f"`python -m monai_sam2adapter check kvasir {dataset_dir}` lists every problem"
-        )
-    names = [item["case"] for item in items]
-    folds = kvasir_folds(dataset_dir, names, split_file)
+    images, problems = _find_images(dataset_dir)
+    _LAYOUT.require_complete(dataset_dir, problems)
+    folds = _make_folds(dataset_dir, images) if split_file is None else read_folds(split_file)
     if split_file is None:
-        for problem in kvasir_list_problems(dataset_dir, names):
+        for problem in _find_list_problems(dataset_dir, images):
             logger.warning(problem)
-    check_fold(fold, len(folds), f"the split of {dataset_dir}" if split_file is None else f"split file {split_file}")
-    wanted = set(folds[fold][part])
-    chosen = [item for item in items if item["case"] in wanted]
-    if not chosen:
-        raise ValueError(
-            f"none of the {len(items)} images in {dataset_dir} is in the part {part!r} of its split, which has "
-            f"{len(wanted)}; add images or give an own split_file"
-        )
+    where = f"split of {dataset_dir}" if split_file is None else f"split file {split_file}"
+    check_fold(fold, len(folds), where)
+    wanted = folds[fold][part]
+    chosen = _LAYOUT.choose(images, wanted, dataset_dir, f"part {part!r} of the {where}")
     logger.info(f"Kvasir-SEG {part}: {len(chosen)} images of {len(wanted)}")
-    return chosen
+    return list(chosen.values())
 
 
-def kvasir_folds(
-    dataset_dir: str | os.PathLike[str], names: Iterable[str], split_file: str | os.PathLike[str] | None = None
-) -> list[dict[str, list[str]]]:
+def check_kvasir(
+    dataset_dir: str | os.PathLike[str], split_file: str | os.PathLike[str] | None = None, progress: bool = True
+) -> DatasetReport:
     """
-    The folds of a folder of Kvasir-SEG.
-
-    They are the first there are of
-
-    - ``split_file``;
-    - ``train.txt`` and ``val.txt`` in the folder, one name a line: the 880 and 120 images that the authors published
-      with ColonSegNet (Jha et al., IEEE Access 2021) and most papers take. The 120 are for testing, in each of five
-      folds;
-    - five folds by the names alone: of the images, in the order of the SHA-256 of their names, the first 12 % (120 of
-      1000) are for testing in fold 0, the next 12 % in fold 1, and so on. They are the same on every machine, and when
-      some images are missing, nearly all others stay in their part. They are not the authors'.
-
-    Without ``split_file``, of the other images in that order the first 10 % (88 of 880) are for validation in fold 0,
-    the next in fold 1, and so on, so that the images for testing have no part in choosing an epoch.
+    Read every image and mask of Kvasir-SEG, count what is there and find what is wrong.
 
     Args:
         dataset_dir: as in ``kvasir_datalist``.
-        names: the names of all images that are there, without extension.
-        split_file: as in ``kvasir_datalist``.
+        split_file: as in ``kvasir_datalist``; all its folds are counted.
+        progress: whether to show a progress bar. Defaults to True.
 
     Returns:
-        one split a fold.
+        the report.
 
     Raises:
         FileNotFoundError: when the folder or the split file does not exist.
-        ValueError: when a file is no split, one of the two lists is missing or names what the other one does, or
-            there is no list and fewer than 3 images.
+        ValueError: when the folder is of another layout or holds no picture, or its lists or the split file are none.
     """
-    if split_file is not None:
-        return read_folds(split_file)
+    images, problems = _find_images(dataset_dir)
+    folds = _make_folds(dataset_dir, images) if split_file is None else read_folds(split_file)
+    if split_file is None:
+        problems += _find_list_problems(dataset_dir, images)
+    report = DatasetReport(
+        "Kvasir-SEG", str(dataset_dir), KVASIR_CLASS_NAMES, image_word="image", voxel_word="pixel", problems=problems
+    )
+    check_images_and_masks(list(images.values()), name_parts(folds), report, colored=True, progress=progress)
+    return report
+
+
+def _find_images(dataset_dir: str | os.PathLike[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The items by their names, with an empty string in place of a path that is missing; the problems of the layout."""
+    root = _find_root(dataset_dir)
+    pairs, problems = pair_images(root / "images", root / "masks", str)
+    if not pairs:
+        raise ValueError(f"no picture in {root / 'images'}; expected PNG, JPEG, BMP or TIFF files")
+    return {name: {**pair, "case": name} for name, pair in pairs.items()}, problems
+
+
+def _find_root(dataset_dir: str | os.PathLike[str]) -> Path:
+    folder = _LAYOUT.open(dataset_dir)
+    for root in (folder / name for name in _ROOTS):
+        if (root / "images").is_dir() and (root / "masks").is_dir():
+            return root
+    raise ValueError(f"{folder} is not laid out as Kvasir-SEG; expected {_LAYOUT.expected}")
+
+
+def _make_folds(dataset_dir: str | os.PathLike[str], names: Iterable[str]) -> list[dict[str, list[str]]]:
     root = _find_root(dataset_dir)
     lists = _read_lists(root)
     ordered = order_by_hash(names)
@@ -129,21 +150,8 @@ def kvasir_folds(
     return folds
 
 
-def kvasir_list_problems(dataset_dir: str | os.PathLike[str], names: Iterable[str]) -> list[str]:
-    """
-    Compare the lists of the authors, where the folder has them, with the images.
-
-    Args:
-        dataset_dir: as in ``kvasir_datalist``.
-        names: as in ``kvasir_folds``.
-
-    Returns:
-        one text for every list with names that no image has, and one when there are images in neither list.
-
-    Raises:
-        FileNotFoundError: as in ``kvasir_folds``.
-        ValueError: as in ``kvasir_folds``.
-    """
+def _find_list_problems(dataset_dir: str | os.PathLike[str], names: Iterable[str]) -> list[str]:
+    """How the lists of the authors, where the folder has them, differ from the images."""
     root, there = _find_root(dataset_dir), set(names)
     lists = _read_lists(root)
     if not lists:
@@ -152,46 +160,14 @@ def kvasir_list_problems(dataset_dir: str | os.PathLike[str], names: Iterable[st
     for name, listed in zip(_LISTS, lists, strict=True):
         absent = sorted(set(listed) - there)
         if absent:
-            problems.append(f"{root / name}: names {len(absent)} that are not in {root / 'images'}: {_shorten(absent)}")
+            problems.append(f"{root / name}: names {len(absent)} that are not in {root / 'images'}: {shorten(absent)}")
     unlisted = sorted(there - {name for listed in lists for name in listed})
     if unlisted:
         problems.append(
             f"{root / _LISTS[0]}: neither it nor {_LISTS[1]} names {len(unlisted)} of the images, which are in no "
-            f"part: {_shorten(unlisted)}"
+            f"part: {shorten(unlisted)}"
         )
     return problems
-
-
-def find_kvasir_images(dataset_dir: str | os.PathLike[str]) -> tuple[list[dict[str, str]], list[str]]:
-    """
-    Find every image of a Kvasir-SEG folder, complete or not.
-
-    Args:
-        dataset_dir: as in ``kvasir_datalist``.
-
-    Returns:
-        the images as ``kvasir_datalist`` gives them, with an empty string in place of the path of an image or a mask
-        that is missing; and one text for every problem of the layout, with its file.
-
-    Raises:
-        FileNotFoundError: when the folder does not exist.
-        ValueError: when it is of another layout, or holds no picture.
-    """
-    root = _find_root(dataset_dir)
-    pairs, problems = pair_images(root / "images", root / "masks", str)
-    if not pairs:
-        raise ValueError(f"no picture in {root / 'images'}; expected PNG, JPEG, BMP or TIFF files")
-    return [{**pair, "case": name} for name, pair in pairs.items()], problems
-
-
-def _find_root(dataset_dir: str | os.PathLike[str]) -> Path:
-    folder = Path(dataset_dir).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}; expected the one of Kvasir-SEG, with {_LAYOUT}")
-    for root in (folder / name for name in _ROOTS):
-        if (root / "images").is_dir() and (root / "masks").is_dir():
-            return root
-    raise ValueError(f"{folder} is not laid out as Kvasir-SEG; expected {_LAYOUT}")
 
 
 def _read_lists(root: Path) -> list[list[str]]:
@@ -214,10 +190,6 @@ def _read_lists(root: Path) -> list[list[str]]:
 
 def _without_extension(name: str) -> str:
     return Path(name).stem if name.lower().endswith((".jpg", ".jpeg", ".png")) else name
-
-
-def _shorten(names: list[str], limit: int = 5) -> str:
-    return ", ".join(names[:limit]) + (f", and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def _take_out(names: list[str], share: float, fold: int) -> list[list[str]]:

@@ -14,9 +14,9 @@ from monai.utils import look_up_option
 from tqdm import tqdm
 
 from ..geometry import place_problem, shape_problem, voxel_spacing
-from .check import DatasetReport
 from .labels import count_labels, find_classes, read_picture, read_volume, to_classes
 from .layouts import LabeledCases, find_labeled_cases
+from .report import DatasetReport
 from .split import SPLIT_PARTS, check_fold, name_parts, order_by_hash, read_folds
 
 __all__ = ["check_pictures", "check_volumes", "picture_datalist", "volume_datalist"]

@@ -7,14 +7,15 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 
 from monai.utils import look_up_option
 
-from .image_pairs import pair_images
-from .split import check_fold, order_by_hash, read_folds
+from .check import check_images_and_masks
+from .folders import Layout, pair_images
+from .report import DatasetReport
+from .split import check_fold, name_parts, order_by_hash, read_folds
 
-__all__ = ["PAIR_CLASS_NAMES", "PAIR_TASKS", "find_pairs", "pair_datalist", "pair_parts"]
+__all__ = ["PAIR_CLASS_NAMES", "PAIR_TASKS", "check_pairs", "pair_datalist"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,102 +78,61 @@ def pair_datalist(
         ValueError: when the task, the part or the fold is unknown, a folder is missing, an image has no mask or a mask
             no image, or there is no pair in the part.
     """
-    layout = _layout(task, folders)
-    needed = _needed_sets(split, layout) if split_file is None else list(layout)
-    found, problems = find_pairs(dataset_dir, task, folders, needed)
-    if problems:
-        raise ValueError(
-            f"{dataset_dir} is not complete: {problems[0]}. `python -m monai_sam2adapter check pairs {dataset_dir} "
-            f"--task {task}` lists every problem; other folders are given by the key folders"
-        )
-    folds = pair_parts(found, split_file)
+    layout, sets = _describe(task, folders), _find_sets(task, folders)
+    needed = _needed_sets(split, sets) if split_file is None else sets
+    found, problems = _find_pairs(layout, dataset_dir, {name: sets[name] for name in needed})
+    layout.require_complete(dataset_dir, problems)
+    folds = _find_parts(found, split_file)
     check_fold(fold, len(folds), f"the layout {task!r}" if split_file is None else f"split file {split_file}")
     wanted = set(chain(*(folds[fold][part] for part in _parts_of(split, folds[fold]))))
-    chosen = [item for item in chain(*found.values()) if item["case"] in wanted]
-    if not chosen:
-        raise ValueError(
-            f"none of the {sum(map(len, found.values()))} pairs in {dataset_dir} is in the part {split!r}, which has "
-            f"{len(wanted)}; add images, or give an own split_file with names such as 'train_0001'"
-        )
+    cases = {item["case"]: item for item in chain(*found.values())}
+    where = f"part {split!r} of the {'sets' if split_file is None else f'split {split_file}'}"
+    chosen = layout.choose(cases, wanted, dataset_dir, where)
     logger.info(f"{task} {split}: {len(chosen)} image and mask pairs")
-    return chosen
+    return list(chosen.values())
 
 
-def find_pairs(
+def check_pairs(
     dataset_dir: str | os.PathLike[str],
+    split_file: str | os.PathLike[str] | None = None,
+    progress: bool = True,
     task: str = "dichotomous",
     folders: Mapping[str, Sequence[str]] | None = None,
-    sets: Sequence[str] | None = None,
-) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
+) -> DatasetReport:
     """
-    Find every image and mask of a data set, complete or not.
+    Read every image and mask of the sets of a task, count what is there and find what is wrong.
+
+    Gray images and masks with soft edges are fine, as are masks without an object, which some sets have.
 
     Args:
         dataset_dir: as in ``pair_datalist``.
+        split_file: as in ``pair_datalist``; all its folds are counted.
+        progress: whether to show a progress bar. Defaults to True.
         task: as in ``pair_datalist``.
         folders: as in ``pair_datalist``.
-        sets: where to look. Defaults to None: in all sets of the layout.
 
     Returns:
-        for each set its pairs as ``pair_datalist`` gives them, with an empty string in place of a file that is missing;
-        and one text for every problem, with its file or folder.
+        the report.
 
     Raises:
-        FileNotFoundError: when the folder does not exist.
-        ValueError: when the task is unknown, ``folders`` is of another form, or none of the folders is there.
+        FileNotFoundError: when the folder or the split file does not exist.
+        ValueError: when the task is unknown, ``folders`` is of another form, none of the folders is there, or the split
+            file is no split.
     """
-    layout = _layout(task, folders)
-    root = Path(dataset_dir).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}; expected one with {_describe(layout)}")
-    found: dict[str, list[dict[str, str]]] = {}
-    problems = []
-    for name in layout if sets is None else sets:
-        image_dir, label_dir = (root / folder for folder in layout[name])
-        missing = [folder for folder in (image_dir, label_dir) if not folder.is_dir()]
-        if missing:
-            problems.append(f"{missing[0]}: there is no such folder, of the set {name!r}")
-            continue
-        pairs, unpaired = pair_images(image_dir, label_dir, str)
-        found[name] = [{**pair, "case": f"{name}_{stem}"} for stem, pair in pairs.items()]
-        problems += unpaired if pairs else [f"{image_dir}: no picture; expected PNG, JPEG, BMP or TIFF files"]
-    if not found:
-        raise ValueError(
-            f"{problems[0]}. Expected in {root}: {_describe(layout)}. Give another task ({', '.join(PAIR_TASKS)}), or "
-            "folders as {'train': ['images', 'masks']}"
-        )
-    return found, problems
+    layout = _describe(task, folders)
+    found, problems = _find_pairs(layout, dataset_dir, _find_sets(task, folders))
+    folds = _find_parts(found, split_file)
+    parts = name_parts(folds) if split_file is not None else {part: set(names) for part, names in folds[0].items()}
+    report = DatasetReport(
+        layout.name, str(dataset_dir), PAIR_CLASS_NAMES, image_word="image", voxel_word="pixel", problems=problems
+    )
+    items = list(chain(*found.values()))
+    check_images_and_masks(items, parts, report, colored=None, progress=progress, soft=True, may_be_empty=True)
+    return report
 
 
-def pair_parts(
-    found: Mapping[str, Sequence[Mapping[str, str]]], split_file: str | os.PathLike[str] | None = None
-) -> list[dict[str, list[str]]]:
-    """
-    Say which cases are in which part.
-
-    Args:
-        found: the pairs of each set, as ``find_pairs`` gives them.
-        split_file: as in ``pair_datalist``.
-
-    Returns:
-        for each fold the names in ``train``, ``val`` and ``test`` of a split file; without one, one fold with the names
-        in ``train``, ``val`` and each test set.
-
-    Raises:
-        FileNotFoundError: when there is no such split file.
-        ValueError: when it is no split.
-    """
-    if split_file is not None:
-        return read_folds(split_file)
-    parts = {name: [item["case"] for item in items] for name, items in found.items()}
-    if "train" in parts and "val" not in parts:
-        train = order_by_hash(parts.pop("train"))
-        number = max(1, round(_VAL_SHARE * len(train)))
-        parts = {"train": sorted(train[number:]), "val": sorted(train[:number]), **parts}
-    return [parts]
-
-
-def _layout(task: str, folders: Mapping[str, Sequence[str]] | None) -> Mapping[str, Sequence[str]]:
+def _find_sets(task: str, folders: Mapping[str, Sequence[str]] | None) -> Mapping[str, Sequence[str]]:
+    """For each set its two folders."""
     look_up_option(task, tuple(PAIR_TASKS))
     if folders is None:
         return PAIR_TASKS[task]
@@ -182,6 +142,50 @@ def _layout(task: str, folders: Mapping[str, Sequence[str]] | None) -> Mapping[s
             f"folders must give two folders for each set, as {{'train': ['images', 'masks']}}, got {folders!r}"
         )
     return folders
+
+
+def _describe(task: str, folders: Mapping[str, Sequence[str]] | None) -> Layout:
+    expected = ", ".join(f"{images} and {masks}" for images, masks in _find_sets(task, folders).values())
+    name = f"{task if folders is None else 'own'} pairs"
+    return Layout(name, "pairs", f"{expected} (the key folders gives others)", "pairs", f" --task {task}")
+
+
+def _find_pairs(
+    layout: Layout, dataset_dir: str | os.PathLike[str], sets: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
+    """The items of each set, with an empty string in place of a path that is missing; the problems of the layout."""
+    root = layout.open(dataset_dir)
+    found: dict[str, list[dict[str, str]]] = {}
+    problems = []
+    for name, folders in sets.items():
+        image_dir, label_dir = (root / folder for folder in folders)
+        missing = [folder for folder in (image_dir, label_dir) if not folder.is_dir()]
+        if missing:
+            problems.append(f"{missing[0]}: there is no such folder, of the set {name!r}")
+            continue
+        pairs, unpaired = pair_images(image_dir, label_dir, str)
+        found[name] = [{**pair, "case": f"{name}_{stem}"} for stem, pair in pairs.items()]
+        problems += unpaired if pairs else [f"{image_dir}: no picture; expected PNG, JPEG, BMP or TIFF files"]
+    if not found:
+        raise ValueError(
+            f"{problems[0]}. Expected in {root}: {layout.expected}. Give another task ({', '.join(PAIR_TASKS)}), or "
+            "folders as {'train': ['images', 'masks']}"
+        )
+    return found, problems
+
+
+def _find_parts(
+    found: Mapping[str, Sequence[Mapping[str, str]]], split_file: str | os.PathLike[str] | None
+) -> list[dict[str, list[str]]]:
+    """The names in each part, for each fold of a split file; without one, one fold with a part for each test set."""
+    if split_file is not None:
+        return read_folds(split_file)
+    parts = {name: [item["case"] for item in items] for name, items in found.items()}
+    if "train" in parts and "val" not in parts:
+        train = order_by_hash(parts.pop("train"))
+        number = max(1, round(_VAL_SHARE * len(train)))
+        parts = {"train": sorted(train[number:]), "val": sorted(train[:number]), **parts}
+    return [parts]
 
 
 def _needed_sets(split: str, layout: Mapping[str, Sequence[str]]) -> list[str]:
@@ -200,7 +204,3 @@ def _parts_of(split: str, parts: Mapping[str, Sequence[str]]) -> list[str]:
         return tests
     look_up_option(split, list(parts))
     return [split]
-
-
-def _describe(layout: Mapping[str, Sequence[str]]) -> str:
-    return ", ".join(f"{images} and {masks}" for images, masks in layout.values())

@@ -10,19 +10,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.utils import look_up_option
+import numpy as np
+from monai.utils import ensure_tuple, look_up_option
+from tqdm import tqdm
 
-from ..readers.transunet import TransUNetArrayReader
-from .split import SPLIT_PARTS, read_split
-from .synapse_labels import synapse_class_names
+from ..readers import TransUNetArrayReader
+from .check import check_image_and_label
+from .folders import Layout, shorten, twice_problems
+from .report import DatasetReport
+from .split import SPLIT_PARTS, name_parts, read_folds, read_split
+from .synapse_labels import synapse_class_names, synapse_label_map
 
-__all__ = ["find_synapse_cases", "synapse_datalist", "synapse_layout_problems", "synapse_numbering_problems"]
+__all__ = ["check_synapse", "synapse_datalist"]
 
 logger = logging.getLogger(__name__)
 
-_LAYOUT = (
-    "Training/img/img0001.nii.gz with Training/label/label0001.nii.gz as in the archive (Abdomen/RawData.zip), or the "
-    "arrays train_npz/case0005_slice000.npz and test_vol_h5/case0001.npy.h5 of TransUNet"
+_LAYOUT = Layout(
+    "Synapse",
+    "synapse",
+    "Training/img/img0001.nii.gz and Training/label/label0001.nii.gz as in the archive (Abdomen/RawData.zip), or the "
+    "arrays train_npz/case0005_slice000.npz and test_vol_h5/case0001.npy.h5 of TransUNet",
+    "cases",
 )
 # where the scans are below the folder that the user names: beside each other, as the archive unpacks, as MONAI's
 # tutorials put them
@@ -80,22 +88,12 @@ def synapse_datalist(
     part = look_up_option(split, SPLIT_PARTS)
     synapse_class_names(num_classes)  # an error for a coding that there is not
     file = "synapse" if split_file is None else split_file
-    wanted = set(read_split(file, fold)[part])
-    cases = find_synapse_cases(dataset_dir)
-    chosen = {name: case for name, case in cases.items() if name in wanted}
-    if not chosen:
-        raise ValueError(
-            f"none of the {len(cases)} cases in {dataset_dir} ({_shorten(list(cases))}) is in the part {part!r} of the "
-            f"split {file}, which has {len(wanted)}; add cases or give an own split_file"
-        )
-    problems = synapse_layout_problems(chosen) + (synapse_numbering_problems(cases) if split_file is None else [])
-    if problems:
-        raise ValueError(
-            f"{dataset_dir} is not a complete Synapse folder, expected {_LAYOUT}: {_shorten(problems)}; "
-            f"`python -m monai_sam2adapter check synapse {dataset_dir}` lists every problem"
-        )
-    reader = TransUNetArrayReader()
-    if num_classes != 9 and any(reader.verify_suffix(case["image"]) for case in chosen.values()):
+    wanted = read_split(file, fold)[part]
+    cases = _find_cases(dataset_dir)
+    chosen = _LAYOUT.choose(cases, wanted, dataset_dir, f"part {part!r} of the split {file}")
+    numbering = _find_foreign_numbers(cases) if split_file is None else []
+    _LAYOUT.require_complete(dataset_dir, _find_problems(chosen) + numbering)
+    if num_classes != 9 and _hold_arrays(chosen):
         raise ValueError(
             f"{dataset_dir} holds TransUNet's arrays, which have 9 classes, but num_classes is {num_classes}; take 9, "
             f"or the scans of the challenge"
@@ -104,24 +102,56 @@ def synapse_datalist(
     return list(chosen.values())
 
 
-def find_synapse_cases(dataset_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+def check_synapse(
+    dataset_dir: str | os.PathLike[str], split_file: str | os.PathLike[str] | None = None, progress: bool = True
+) -> DatasetReport:
     """
-    Find every case of a Synapse folder, complete or not.
+    Read every scan and its labels, or every array, of Synapse, count what is there and find what is wrong.
+
+    An organ that no case has is no problem, but is said in the log.
 
     Args:
         dataset_dir: as in ``synapse_datalist``.
+        split_file: as in ``synapse_datalist``; all its folds are counted.
+        progress: whether to show a progress bar. Defaults to True.
 
     Returns:
-        for every case, sorted by name, what ``synapse_datalist`` gives for it, with an empty string in place of a path
-        that is missing. Of a file that is there both packed (.nii.gz) and not (.nii), it is the latter.
+        the report, in the challenge's 14 classes for scans and in TransUNet's 9 for arrays.
 
     Raises:
-        FileNotFoundError: when the folder does not exist.
-        ValueError: when there is no case in it, or an array is there both as slices and as a volume.
+        FileNotFoundError: when the folder or the split file does not exist.
+        ImportError: when there are .h5 files and h5py is not installed.
+        ValueError: when there is no case in the folder, or the split file is none.
     """
-    root = Path(dataset_dir).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}; expected the Synapse data set: {_LAYOUT}")
+    folds = read_folds("synapse" if split_file is None else split_file)
+    parts = name_parts(folds)
+    cases = _find_cases(dataset_dir)
+    of_arrays = _hold_arrays(cases)
+    report = DatasetReport("Synapse", str(dataset_dir), synapse_class_names(9 if of_arrays else 14))
+    for part in parts:
+        report.count(part, cases=0, slices=0)
+    report.problems += _find_problems(cases)
+    report.problems += _find_foreign_numbers(cases) if split_file is None else []
+    for name, case in tqdm(cases.items(), desc="Checking Synapse", unit="case", disable=not progress):
+        if of_arrays:
+            shape = _check_arrays(case, report)
+        else:
+            shape = check_image_and_label(case["image"], case["label"], report, hounsfield=True)
+        report.count_case(parts, name, cases=1, slices=shape[2] if len(shape) == 3 else 0)
+    report.problems += [
+        f"{dataset_dir}: no case of the part {part!r} of the split"
+        for part in SPLIT_PARTS
+        if not any(name in fold[part] for fold in folds for name in cases)
+    ]
+    absent = [name for name, number in zip(report.class_names, report.volumes_with_class, strict=True) if not number]
+    if absent:
+        logger.warning(f"{dataset_dir}: no case has {', '.join(absent)}")
+    return report
+
+
+def _find_cases(dataset_dir: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
+    """For every case what ``synapse_datalist`` gives, with an empty string in place of a path that is missing."""
+    root = _LAYOUT.open(dataset_dir)
     for base in _BASE_FOLDERS:
         for names in _SCAN_FOLDERS:
             cases = _find_scans([root / base / name for name in dict.fromkeys(names)])
@@ -133,58 +163,9 @@ def find_synapse_cases(dataset_dir: str | os.PathLike[str]) -> dict[str, dict[st
     if _CARDIAC_FOLDER in (root.name, *(path.name for path in root.iterdir())):
         raise ValueError(
             f"{root} holds {_CARDIAC_FOLDER}: those are MR images of the heart from the same project on synapse.org, "
-            f"not the abdomen; expected {_LAYOUT}"
+            f"not the abdomen; expected {_LAYOUT.expected}"
         )
-    raise ValueError(f"no case of Synapse in {root}; expected {_LAYOUT}")
-
-
-def synapse_layout_problems(cases: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """
-    Say what is missing or there twice.
-
-    Args:
-        cases: what ``find_synapse_cases`` returned, or a part of it.
-
-    Returns:
-        one text for every scan without labels, labels without a scan, file that is there both packed and not, and
-        gap in the numbers of slices.
-    """
-    problems = []
-    for name, case in cases.items():
-        number = name.removeprefix("case")
-        if not case["label"]:
-            problems.append(f"{case['image']}: its labels label{number}.nii.gz are missing")
-        if not case["image"]:
-            problems.append(f"{case['label']}: labels without their scan img{number}.nii.gz")
-        if isinstance(case["image"], list):
-            problems += _slice_gaps(case["image"])
-            continue
-        problems += [
-            f"{path}.gz: is there twice, also as {path}; keep one of them"
-            for path in (case["image"], case["label"])
-            if path.endswith(".nii") and Path(f"{path}.gz").is_file()
-        ]
-    return problems
-
-
-def synapse_numbering_problems(cases: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """
-    Find copies that number their cases otherwise than the challenge, for which the split in the package is wrong.
-
-    Args:
-        cases: what ``find_synapse_cases`` returned.
-
-    Returns:
-        one text when there are cases 0011 to 0020, else nothing.
-    """
-    foreign = [name for name in _FOREIGN_CASES if name in cases]
-    if not foreign:
-        return []
-    return [
-        f"{_first_path(cases[foreign[0]])}: the challenge has no labeled cases 0011 to 0020, here are "
-        f"{_shorten(foreign)}; copies with such often count from 0001 to 0030, so that the split in the package would "
-        f"mix up its parts: rename the files (0011 to 0030 are 0021 to 0040 there), or give an own split_file"
-    ]
+    raise ValueError(f"no case of Synapse in {root}; expected {_LAYOUT.expected}")
 
 
 def _find_scans(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
@@ -218,12 +199,33 @@ def _find_arrays(slices: Path, volumes: Path) -> dict[str, dict[str, Any]]:
     return dict(sorted(cases.items()))
 
 
+def _hold_arrays(cases: Mapping[str, Mapping[str, Any]]) -> bool:
+    reader = TransUNetArrayReader()
+    return any(reader.verify_suffix(case["image"]) for case in cases.values())
+
+
+def _find_problems(cases: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is missing or there twice."""
+    problems = []
+    for name, case in cases.items():
+        number = name.removeprefix("case")
+        if not case["label"]:
+            problems.append(f"{case['image']}: its labels label{number}.nii.gz are missing")
+        if not case["image"]:
+            problems.append(f"{case['label']}: labels without their scan img{number}.nii.gz")
+        if isinstance(case["image"], list):
+            problems += _slice_gaps(case["image"])
+            continue
+        problems += twice_problems(case["image"], case["label"])
+    return problems
+
+
 def _slice_gaps(paths: Sequence[str]) -> list[str]:
     numbers = [int(Path(path).stem.rpartition("_slice")[2]) for path in paths]
     missing = sorted(set(range(numbers[-1] + 1)) - set(numbers))
     if not missing:
         return []
-    return [f"{paths[0]}: slices {_shorten([str(number) for number in missing])} of this case are missing"]
+    return [f"{paths[0]}: slices {shorten([str(number) for number in missing])} of this case are missing"]
 
 
 def _first_path(case: Mapping[str, Any]) -> str:
@@ -231,5 +233,59 @@ def _first_path(case: Mapping[str, Any]) -> str:
     return image[0] if isinstance(image, list) else image
 
 
-def _shorten(texts: Sequence[str], limit: int = 3) -> str:
-    return "; ".join(texts[:limit]) + (f"; and {len(texts) - limit} more" if len(texts) > limit else "")
+def _find_foreign_numbers(cases: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Whether a copy numbers its cases otherwise than the challenge, so that the split in the package is wrong."""
+    foreign = [name for name in _FOREIGN_CASES if name in cases]
+    if not foreign:
+        return []
+    return [
+        f"{_first_path(cases[foreign[0]])}: the challenge has no labeled cases 0011 to 0020, here are "
+        f"{shorten(foreign)}; copies with such often count from 0001 to 0030, so that the split in the package would "
+        f"mix up its parts: rename the files (0011 to 0030 are 0021 to 0040 there), or give an own split_file"
+    ]
+
+
+def _check_arrays(case: Mapping[str, Any], report: DatasetReport) -> tuple[int, ...]:
+    """As ``check_image_and_label``, for the files of one case of TransUNet's arrays."""
+    files = ensure_tuple(case["image"])
+    voxels = np.zeros_like(report.voxels)
+    images = [_check_array_file(path, voxels, report) for path in files]
+    arrays = [image for image in images if image is not None]
+    if voxels.any() and not voxels[1:].any():
+        report.problems.append(f"{files[0]}: its case is empty: no voxel of any class but background")
+    report.voxels += voxels
+    report.volumes_with_class += voxels > 0
+    report.problems += [f"{files[0]}: {problem}" for problem in report.copy_problems(files[0], arrays)]
+    in_plane = {array.shape[:2] for array in arrays}
+    if len(in_plane) > 1:
+        report.problems.append(f"{files[0]}: the slices of its case differ in size: {sorted(in_plane)}")
+    if len(in_plane) != 1:
+        return ()
+    report.shapes.append((*arrays[0].shape[:2], sum(array.shape[2] for array in arrays)))
+    return report.shapes[-1]
+
+
+def _check_array_file(path: str, voxels: np.ndarray, report: DatasetReport) -> np.ndarray | None:
+    """Adds to the voxels of each class; returns the image, ``(W, H, D)``."""
+    image, label = (_read(path, key, report) for key in ("image", "label"))
+    if label is not None:
+        classes = np.asarray(synapse_label_map(9)[1])[label]
+        voxels += np.bincount(classes.ravel(), minlength=len(voxels))
+    if image is None:
+        return None
+    if not np.isfinite(image).all():
+        report.problems.append(f"{path}: has {(~np.isfinite(image)).sum()} NaN or infinite voxels")
+    elif image.min() == image.max():
+        report.problems.append(f"{path}: is empty: all voxels are equal")
+    if label is not None and image.shape != label.shape:
+        report.problems.append(f"{path}: its labels have the size {label.shape}, its image {image.shape}")
+    return image
+
+
+def _read(path: str, key: str, report: DatasetReport) -> np.ndarray | None:
+    reader = TransUNetArrayReader(key)
+    try:
+        return reader.get_data(reader.read(path))[0]
+    except ValueError as error:  # names the file
+        report.problems.append(str(error))
+        return None

@@ -34,7 +34,7 @@ def write_kvasir_phantom(
     Args:
         output_dir: folder for the data set, absent or empty. Where it holds the same phantoms already, it stays as it
             is.
-        num_images: number of images, 3 to 1000; the split of ``kvasir_folds`` tests on 12 % of them. Defaults to 60.
+        num_images: number of images, 3 to 1000; the split of ``kvasir_datalist`` tests on 12 % of them. Defaults to 60.
         seed: seed of the random numbers, not negative. Defaults to 0.
         progress: whether to show a progress bar. Defaults to True.
 

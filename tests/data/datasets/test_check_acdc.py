@@ -202,11 +202,8 @@ def test_the_printed_report_has_counts_sizes_and_the_histogram(phantom_dir: Path
 
 def test_the_real_sample_has_no_problem(shared_data: Path) -> None:
     report = check_acdc(shared_data / "acdc", progress=False)
+    patients = len(list((shared_data / "acdc" / "training").glob("patient*")))
     assert report.problems == []
-    assert {part: (row["patients"], row["volumes"]) for part, row in report.counts.items()} == {
-        "train": (20, 40),
-        "val": (5, 10),
-        "test": (5, 10),
-    }
-    assert len(report.shapes) == 60
+    assert sum(row["patients"] for row in report.counts.values()) == patients
+    assert len(report.shapes) == sum(row["volumes"] for row in report.counts.values()) == 2 * patients
     assert {spacing[2] for spacing in report.spacings} == {10.0}

@@ -12,7 +12,7 @@ import pytest
 from monai.transforms import Compose, LoadImaged
 from PIL import Image, ImageSequence
 
-from monai_sam2adapter.data import ISBI2012_CLASS_NAMES, ImageFileReader, find_isbi2012_slices, isbi2012_datalist
+from monai_sam2adapter.data import ISBI2012_CLASS_NAMES, ImageFileReader, isbi2012_datalist
 from monai_sam2adapter.transforms import GrayMaskToLabeld, RequireLabelsd
 
 
@@ -24,6 +24,11 @@ def unpack(archive: Path, root: Path, image_name: str, label_name: str, first: i
                 path = root / name.format(k + first)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 page.save(path)
+
+
+def all_items(dataset_dir: Path) -> list[dict[str, str]]:
+    parts = (isbi2012_datalist(dataset_dir, part) for part in ("train", "val", "test"))
+    return sorted(chain(*parts), key=lambda item: item["case"])
 
 
 def cases(dataset_dir: Path, *args: object) -> list[str]:
@@ -92,8 +97,7 @@ def test_names_of_30_slices_may_count_from_1(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         for k in range(1, 31):
             Image.new("L", (4, 4)).save(tmp_path / folder / f"{k}.png")
-    items, problems = find_isbi2012_slices(tmp_path)
-    assert problems == []
+    items = all_items(tmp_path)
     assert [(item["case"], Path(item["image"]).name) for item in (items[0], items[29])] == [
         ("slice_00", "1.png"),
         ("slice_29", "30.png"),
@@ -117,11 +121,11 @@ def test_the_numbering_that_was_assumed_is_said(
         for k in numbers:
             Image.new("L", (4, 4)).save(tmp_path / folder / f"{k}.png")
     with caplog.at_level("INFO"):
-        slices, _ = find_isbi2012_slices(tmp_path)
-    assert slices[0]["case"] == first
-    (record,) = caplog.records
-    assert (record.levelname, str(tmp_path / "images") in record.message) == (level, True)
-    assert text in record.message
+        assert all_items(tmp_path)[0]["case"] == first
+    said = {
+        (record.levelname, record.message) for record in caplog.records if str(tmp_path / "images") in record.message
+    }
+    assert [(name, text in message) for name, message in said] == [(level, True)]
 
 
 def test_other_files_do_not_matter(isbi2012_dir: Path) -> None:
@@ -186,7 +190,7 @@ def test_a_stack_among_single_slices_is_an_error(isbi2012_dir: Path) -> None:
 
 
 def test_other_layouts_folds_and_parts_are_errors(isbi2012_phantom_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no folder .*absent; expected the one of ISBI 2012"):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*absent; expected that of ISBI 2012"):
         isbi2012_datalist(tmp_path / "absent", "train")
     with pytest.raises(ValueError, match=r"is not laid out as ISBI 2012; expected train-volume\.tif"):
         isbi2012_datalist(tmp_path, "train")

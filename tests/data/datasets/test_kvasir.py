@@ -12,7 +12,7 @@ import pytest
 from monai.transforms import Compose, LoadImaged
 from PIL import Image
 
-from monai_sam2adapter.data import KVASIR_CLASS_NAMES, ImageFileReader, kvasir_datalist, kvasir_folds
+from monai_sam2adapter.data import KVASIR_CLASS_NAMES, ImageFileReader, kvasir_datalist
 from monai_sam2adapter.transforms import GrayMaskToLabeld
 
 PARTS = ("train", "val", "test")
@@ -52,16 +52,26 @@ def test_monai_loads_colors_and_polyps_as_class_1(kvasir_phantom_dir: Path) -> N
     assert 0 < loaded["label"].mean() < 0.5
 
 
-def test_1000_images_split_into_792_88_and_120(kvasir_phantom_dir: Path) -> None:
+def write_names(folder: Path, names: list[str]) -> Path:
+    """Images and masks, empty: lists do not open them."""
+    for part, ending in (("images", "jpg"), ("masks", "jpg")):
+        (folder / part).mkdir(parents=True)
+        for name in names:
+            (folder / part / f"{name}.{ending}").touch()
+    return folder
+
+
+def fold_of(folder: Path, fold: int = 0) -> dict[str, set[str]]:
+    return {part: {item["case"] for item in kvasir_datalist(folder, part, fold)} for part in PARTS}
+
+
+def test_1000_images_split_into_792_88_and_120(tmp_path: Path) -> None:
     names = [f"image{k}" for k in range(1000)]
-    split, *others = kvasir_folds(kvasir_phantom_dir, names)
+    split = fold_of(write_names(tmp_path / "all", names))
     assert [len(split[part]) for part in PARTS] == [792, 88, 120]
-    assert sorted(chain(*split.values())) == sorted(names)
-    # in whatever order they come; and of 900 of them, few change their part
-    assert kvasir_folds(kvasir_phantom_dir, names[::-1]) == [split, *others]
-    less = kvasir_folds(kvasir_phantom_dir, names[:900])[0]
-    moved = sum(len(set(less[part]) - set(split[part])) for part in PARTS)
-    assert moved < 20
+    assert set(chain(*split.values())) == set(names)
+    less = fold_of(write_names(tmp_path / "less", names[:900]))  # few change their part
+    assert sum(len(less[part] - split[part]) for part in PARTS) < 20
     # the smallest and the largest SHA-256 of these names, found with another program
     assert "image741" in split["test"]
     assert "image720" in split["train"]
@@ -90,18 +100,17 @@ def test_broken_lists_are_errors(kvasir_dir: Path) -> None:
         kvasir_datalist(kvasir_dir, "train")
 
 
-def test_folds_test_and_validate_on_other_images(kvasir_phantom_dir: Path, tmp_path: Path) -> None:
+def test_folds_test_and_validate_on_other_images(tmp_path: Path) -> None:
     names = [f"image{k}" for k in range(1000)]
-    folds = kvasir_folds(kvasir_phantom_dir, names)
-    assert all(sorted(chain(*fold.values())) == sorted(names) for fold in folds)
-    assert len({name for fold in folds for name in fold["test"]}) == 5 * 120
-    (tmp_path / "images").mkdir()
-    (tmp_path / "masks").mkdir()
-    (tmp_path / "train.txt").write_text("\n".join(names[:880]))
-    (tmp_path / "val.txt").write_text("\n".join(names[880:]))
-    folds = kvasir_folds(tmp_path, names)
-    assert all(fold["test"] == sorted(names[880:]) for fold in folds)
-    assert len({name for fold in folds for name in fold["val"]}) == 5 * 88
+    folder = write_names(tmp_path / "all", names)
+    folds = [fold_of(folder, fold) for fold in range(5)]
+    assert all(set(chain(*fold.values())) == set(names) for fold in folds)
+    assert len(set().union(*(fold["test"] for fold in folds))) == 5 * 120
+    (folder / "train.txt").write_text("\n".join(names[:880]))
+    (folder / "val.txt").write_text("\n".join(names[880:]))
+    folds = [fold_of(folder, fold) for fold in range(5)]
+    assert all(fold["test"] == set(names[880:]) for fold in folds)
+    assert len(set().union(*(fold["val"] for fold in folds))) == 5 * 88
 
 
 def test_an_own_split_and_its_folds_are_followed(kvasir_phantom_dir: Path, tmp_path: Path) -> None:
@@ -111,7 +120,7 @@ def test_an_own_split_and_its_folds_are_followed(kvasir_phantom_dir: Path, tmp_p
     )
     items = kvasir_datalist(kvasir_phantom_dir, "val", 1, own)
     assert [item["case"] for item in items] == ["phantom0005"]
-    with pytest.raises(ValueError, match=r"none of the 6 images .* part 'train' of its split, which has 1"):
+    with pytest.raises(ValueError, match=r"none of the 6 images .* part 'train' of the split file .*, which has 1"):
         kvasir_datalist(kvasir_phantom_dir, "train", 0, own)
     with pytest.raises(ValueError, match=r"there is no fold 2: split file .*own\.json has 2 folds"):
         kvasir_datalist(kvasir_phantom_dir, "train", 2, own)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a data set holds and what is wrong with it; each data set fills the same report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = ["DatasetReport", "format_report"]
+
+# the row of what no part of the split names
+_NO_PART = "in no part"
+
+
+@dataclass
+class DatasetReport:
+    """
+    Counts and problems of one data set, as ``check_image_and_label`` collects them.
+
+    Args:
+        name: name of the data set.
+        folder: where it is.
+        class_names: what the labels stand for, from 0 on; no other label is allowed.
+        counts: for every part of the split, how many there are of each thing, such as patients, volumes and slices.
+        shapes: shape of every image that could be read.
+        spacings: voxel spacing of every image that could be read, in mm; none for images without such.
+        problems: one text for every problem, with the file that it is in.
+        image_word: what an image is called in the printed report. Defaults to "volume".
+        voxel_word: what its elements are called there. Defaults to "voxel".
+        voxels: voxels (or pixels) of each class in all masks.
+        volumes_with_class: masks that hold each class.
+    """
+
+    name: str
+    folder: str
+    class_names: tuple[str, ...]
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    spacings: list[tuple[float, ...]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    image_word: str = "volume"
+    voxel_word: str = "voxel"
+    voxels: np.ndarray = field(init=False)
+    volumes_with_class: np.ndarray = field(init=False)
+    _files_of_contents: dict[bytes, str] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.voxels = np.zeros(len(self.class_names), dtype=np.int64)
+        self.volumes_with_class = np.zeros(len(self.class_names), dtype=np.int64)
+
+    def count(self, part: str, **things: int) -> None:
+        """Add to the counts of a part of the split, such as ``count("train", volumes=1, slices=10)``."""
+        row = self.counts.setdefault(part, {})
+        for thing, number in things.items():
+            row[thing] = row.get(thing, 0) + number
+
+    def count_case(self, parts: Mapping[str, Collection[str]], name: str, **things: int) -> None:
+        """As ``count``, in every part that names the case or patient (see ``name_parts``), or in the row of none."""
+        for part in [part for part, names in parts.items() if name in names] or [_NO_PART]:
+            self.count(part, **things)
+
+    def copy_problems(self, file: str, arrays: Sequence[np.ndarray]) -> list[str]:
+        """
+        Find out whether an image was seen before: in two parts of a split, it would be trained on and tested with.
+
+        Args:
+            file: where it is from.
+            arrays: its values, or those of its slices in their order, slices along the last axis; of any type.
+
+        Returns:
+            one text when the values are those of a file before this one; nothing for images of equal values.
+        """
+        if all(array.size == 0 or array.min() == array.max() for array in arrays):
+            return []
+        content = hashlib.sha256(str([array.shape[:-1] for array in arrays[:1]]).encode())
+        for array in arrays:
+            # of one type, so that it does not count how a value is stored, and the last axis first, as files have it
+            content.update(np.ascontiguousarray(array.T, dtype=np.float32).data)
+        first = self._files_of_contents.setdefault(content.digest(), file)
+        return [] if first == file else [f"shows the same as {first}, {self.voxel_word} by {self.voxel_word}"]
+
+
+def format_report(report: DatasetReport) -> str:
+    """
+    Write a report as text for a terminal.
+
+    Args:
+        report: the report.
+
+    Returns:
+        several lines: counts, sizes, spacings, label histogram and problems.
+    """
+    lines = [f"{report.name} in {report.folder}", ""]
+    columns = list(dict.fromkeys(thing for row in report.counts.values() for thing in row))
+    rows = [["", *columns]]
+    rows += [[part, *(str(row.get(thing, 0)) for thing in columns)] for part, row in report.counts.items()]
+    lines += [*_table(rows, text_column=0), ""]
+    if report.shapes:
+        lines.append(f"size     {_range(report.shapes, '{:.0f}')} {report.voxel_word}s")
+        if report.spacings:
+            lines.append(f"spacing  {_range(report.spacings, '{:.4g}')} mm")
+        lines.append("")
+    share = 100 * report.voxels / max(int(report.voxels.sum()), 1)
+    rows = [["label", "class", f"{report.voxel_word}s", "%", f"{report.image_word}s with it"]]
+    for k, name in enumerate(report.class_names):
+        rows.append([str(k), name, str(report.voxels[k]), f"{share[k]:.2f}", str(report.volumes_with_class[k])])
+    lines += [*_table(rows, text_column=1), ""]
+    if report.problems:
+        lines += [f"{len(report.problems)} problems:", *(f"  {problem}" for problem in report.problems)]
+    else:
+        lines.append("no problems found")
+    return "\n".join(lines)
+
+
+def _range(rows: Sequence[tuple[float, ...]], form: str) -> str:
+    """Range of every axis of (N, axes) numbers; rows with another number of axes than the most are left out."""
+    axes = max(len(row) for row in rows)
+    columns = list(zip(*[row for row in rows if len(row) == axes], strict=True))
+    ends = [(form.format(min(column)), form.format(max(column))) for column in columns]
+    return " x ".join(low if low == high else f"{low}-{high}" for low, high in ends)
+
+
+def _table(rows: Sequence[Sequence[str]], text_column: int) -> list[str]:
+    """Rows with aligned columns: one of text, to the left, the others of numbers, to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        cells[text_column] = row[text_column].ljust(widths[text_column])
+        lines.append("  ".join(cells))
+    return lines
