@@ -124,7 +124,7 @@ def test_an_own_split_and_its_folds_are_followed(kvasir_phantom_dir: Path, tmp_p
         kvasir_datalist(kvasir_phantom_dir, "train", 0, own)
     with pytest.raises(ValueError, match=r"there is no fold 2: split file .*own\.json has 2 folds"):
         kvasir_datalist(kvasir_phantom_dir, "train", 2, own)
-    with pytest.raises(ValueError, match=r"there is no fold 5: the split of .* has 5 folds, 0 to 4"):
+    with pytest.raises(ValueError, match=r"there is no fold 5: split of .* has 5 folds, 0 to 4"):
         kvasir_datalist(kvasir_phantom_dir, "train", 5)
 
 
