@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from .abdominal import AbdominalPhantom
-from .acdc import write_acdc_phantom
 from .cardiac import CardiacPhantom
 from .folder import write_phantom_folder
 from .isbi2012 import write_isbi2012_phantom
 from .kvasir import write_kvasir_phantom
-from .pair import write_pair_phantom
-from .synapse import write_synapse_phantom
+from .pairs import write_pair_phantom
+from .volumes import write_acdc_phantom, write_synapse_phantom
 
 __all__ = [
     "AbdominalPhantom",

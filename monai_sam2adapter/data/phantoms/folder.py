@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing a synthetic data set whole or not at all, and knowing it again."""
+"""What the synthetic data sets share: writing a folder whole or not at all, and knowing it again; noise."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["write_phantom_folder"]
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from tqdm import tqdm
+
+__all__ = ["check_number", "draw_each", "smooth_noise", "write_phantom_folder"]
+
+Item = TypeVar("Item")
 
 # says what was written; the last file to come into the folder
 _MARKER = "phantom.json"
@@ -26,7 +32,7 @@ def write_phantom_folder(
     the folder says what was asked for and which files belong to it.
 
     Args:
-        output_dir: folder for the data set, absent or empty, or with the same phantoms, which stay as they are.
+        output_dir: folder for the data set, absent or empty; where it holds the same phantoms, they stay as they are.
         seed: seed of the random numbers, not negative.
         request: what else determines the phantoms, fit for JSON: name of the data set, revision of the drawing (to be
             raised when it changes, so that old phantoms are not taken for new ones), numbers of cases.
@@ -38,8 +44,7 @@ def write_phantom_folder(
     Raises:
         ValueError: when the seed is negative, or the folder holds anything else.
     """
-    if seed < 0:
-        raise ValueError(f"seed is {seed}, expected 0 or more")
+    check_number("seed", seed, 0)
     output = Path(output_dir).expanduser()
     request = json.loads(json.dumps({**request, "seed": seed}))  # as it will be read from the file
     if _is_there(output, request):
@@ -56,6 +61,24 @@ def write_phantom_folder(
         for name in [*entries, _MARKER]:
             os.replace(folder / name, output / name)
     return True
+
+
+def check_number(name: str, number: int, low: int, high: int | None = None, note: str = "") -> None:
+    """A ValueError unless a number is in its range, ends included; ``note`` is put behind it."""
+    if number < low or (high is not None and number > high):
+        expected = f"{low} or more" if high is None else f"{low} to {high}"
+        raise ValueError(f"{name} is {number}, expected {expected}{note}")
+
+
+def draw_each(items: Sequence[Item], unit: str, progress: bool) -> Iterator[Item]:
+    """The items, with a progress bar if asked for."""
+    return iter(tqdm(items, desc="Drawing phantoms", unit=unit, disable=not progress))
+
+
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float, mode: str = "reflect") -> np.ndarray:
+    """Noise of standard deviation 1 with structures of ``sigma`` pixels; the mode is that of SciPy at the border."""
+    noise = gaussian_filter(rng.normal(size=shape), sigma, mode=mode)
+    return noise / noise.std()
 
 
 def _is_there(output: Path, request: Mapping[str, Any]) -> bool:

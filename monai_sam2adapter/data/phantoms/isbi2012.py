@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
-from .folder import write_phantom_folder
+from .folder import check_number, draw_each, smooth_noise, write_phantom_folder
 
 __all__ = ["write_isbi2012_phantom"]
 
@@ -34,8 +33,7 @@ def write_isbi2012_phantom(
     and belong to the cells. A slice depends on the seed and on its number alone.
 
     Args:
-        output_dir: folder for the data set, absent or empty. Where it holds the same phantoms already, it stays as it
-            is.
+        output_dir: as in ``write_phantom_folder``.
         num_slices: number of slices, 5 to 30; from 5 on, every fold has slices in every part. Defaults to 12.
         seed: seed of the random numbers, not negative. Defaults to 0.
         progress: whether to show a progress bar. Defaults to True.
@@ -46,19 +44,17 @@ def write_isbi2012_phantom(
     Raises:
         ValueError: when a number is out of its range, or the folder holds anything else.
     """
-    if not 5 <= num_slices <= _MAX_SLICES:
-        raise ValueError(f"num_slices is {num_slices}, expected 5 to {_MAX_SLICES}")
+    check_number("num_slices", num_slices, 5, _MAX_SLICES)
 
     def write(folder: Path) -> None:
         tissue = _Tissue(seed)
-        slices = tqdm(range(num_slices), desc="Drawing phantoms", unit="slice", disable=not progress)
-        images, labels = zip(*[tissue.draw(k) for k in slices], strict=True)
+        pages = [tissue.draw(k) for k in draw_each(range(num_slices), "slice", progress)]
+        images, labels = zip(*pages, strict=True)
         _save(images, folder / "train-volume.tif")
         _save(labels, folder / "train-labels.tif")
 
-    return write_phantom_folder(
-        output_dir, seed, {"data_set": "isbi2012", "revision": _REVISION, "slices": num_slices}, write
-    )
+    request = {"data_set": "isbi2012", "revision": _REVISION, "slices": num_slices}
+    return write_phantom_folder(output_dir, seed, request, write)
 
 
 class _Tissue:
@@ -92,13 +88,13 @@ class _Tissue:
         # distance to the plane between the two nearest centers
         gap = np.linalg.norm(self._centers[cells[..., 0]] - self._centers[cells[..., 1]], axis=-1)
         to_membrane = (distances[..., 1] ** 2 - distances[..., 0] ** 2) / (2 * gap)
-        thickness = 3.4 * np.exp(0.2 * _smooth_noise(rng, 14))
+        thickness = 3.4 * np.exp(0.2 * _noise(rng, 14))
         membrane = to_membrane < thickness
 
-        image = self._brightness[cells[..., 0]] + 0.06 * _smooth_noise(rng, 1.5) + 0.03 * _smooth_noise(rng, 30)
+        image = self._brightness[cells[..., 0]] + 0.06 * _noise(rng, 1.5) + 0.03 * _noise(rng, 30)
         self._draw_mitochondria(image, x, y, depth, to_membrane > thickness + 3)
         _draw_vesicles(image, rng)
-        image[membrane] = 0.24 + 0.07 * _smooth_noise(rng, 4)[membrane]
+        image[membrane] = 0.24 + 0.07 * _noise(rng, 4)[membrane]
         return _acquire(image, rng), np.where(membrane, 0, 255).astype(np.uint8)
 
     def _draw_mitochondria(
@@ -132,14 +128,12 @@ def _acquire(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What the microscope makes of the tissue: blur, contrast of the slice, uneven light, noise."""
     image = gaussian_filter(image, rng.uniform(0.7, 1.2))
     image = (image - 0.5) * rng.uniform(0.9, 1.15) + 0.5 + rng.normal(0, 0.03)
-    image = image + 0.02 * _smooth_noise(rng, 90) + rng.normal(0, 0.055, image.shape)
+    image = image + 0.02 * _noise(rng, 90) + rng.normal(0, 0.055, image.shape)
     return np.round(255 * image.clip(0, 1)).astype(np.uint8)
 
 
-def _smooth_noise(rng: np.random.Generator, sigma: float) -> np.ndarray:
-    """Noise of standard deviation 1 with structures of ``sigma`` pixels."""
-    noise = gaussian_filter(rng.normal(size=(_SIDE, _SIDE)), sigma, mode="wrap")
-    return noise / noise.std()
+def _noise(rng: np.random.Generator, sigma: float) -> np.ndarray:
+    return smooth_noise(rng, (_SIDE, _SIDE), sigma, mode="wrap")
 
 
 def _save(pages: tuple[np.ndarray, ...], path: Path) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from tqdm import tqdm
 
-from .folder import write_phantom_folder
+from .folder import check_number, draw_each, smooth_noise, write_phantom_folder
 
 __all__ = ["write_kvasir_phantom"]
 
@@ -32,8 +31,7 @@ def write_kvasir_phantom(
     green inset are no polyps. An image depends on the seed and on its number alone.
 
     Args:
-        output_dir: folder for the data set, absent or empty. Where it holds the same phantoms already, it stays as it
-            is.
+        output_dir: as in ``write_phantom_folder``.
         num_images: number of images, 3 to 1000; the split of ``kvasir_datalist`` tests on 12 % of them. Defaults to 60.
         seed: seed of the random numbers, not negative. Defaults to 0.
         progress: whether to show a progress bar. Defaults to True.
@@ -44,21 +42,19 @@ def write_kvasir_phantom(
     Raises:
         ValueError: when a number is out of its range, or the folder holds anything else.
     """
-    if not 3 <= num_images <= 1000:
-        raise ValueError(f"num_images is {num_images}, expected 3 to 1000")
+    check_number("num_images", num_images, 3, 1000)
 
     def write(folder: Path) -> None:
         for name in ("images", "masks"):
             (folder / name).mkdir()
-        for number in tqdm(range(num_images), desc="Drawing phantoms", unit="image", disable=not progress):
+        for number in draw_each(range(num_images), "image", progress):
             photograph = _Photograph(seed, number)
             file = f"phantom{number:04d}.jpg"
             photograph.image.save(folder / "images" / file, quality=92)
             photograph.mask.save(folder / "masks" / file, quality=92)
 
-    return write_phantom_folder(
-        output_dir, seed, {"data_set": "kvasir", "revision": _REVISION, "images": num_images}, write
-    )
+    request = {"data_set": "kvasir", "revision": _REVISION, "images": num_images}
+    return write_phantom_folder(output_dir, seed, request, write)
 
 
 class _Photograph:
@@ -164,5 +160,4 @@ class _Photograph:
 
     def _noise(self, sigma: float) -> np.ndarray:
         """Noise of standard deviation 1 with structures of ``sigma`` hundredths of the picture's shorter half."""
-        noise = gaussian_filter(self._rng.normal(size=self._x.shape), sigma * self._unit)
-        return noise / noise.std()
+        return smooth_noise(self._rng, self._x.shape, sigma * self._unit)

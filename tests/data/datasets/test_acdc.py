@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The list of ACDC's frames: layouts that are read, and messages for those that are not."""
+"""ACDC: layouts that are read, messages for those that are not, and the check of a folder."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
+import numpy as np
 import pytest
 from monai.data import DataLoader, Dataset
 
-from monai_sam2adapter.data import acdc_datalist
+from monai_sam2adapter.data import acdc_datalist, check_acdc
 
 
 def test_items_are_complete_and_sorted(acdc_dir: Path) -> None:
@@ -28,11 +30,6 @@ def test_items_are_complete_and_sorted(acdc_dir: Path) -> None:
         "group": "DCM",
     }
     assert [item["phase"] for item in items] == ["ED", "ES"]
-
-
-def test_every_part_of_the_split_has_other_patients(phantom_dir: Path) -> None:
-    patients = [{item["patient"] for item in acdc_datalist(phantom_dir, part)} for part in ("train", "val", "test")]
-    assert patients == [{"patient001"}, {"patient015"}, {"patient017"}]
 
 
 @pytest.mark.parametrize("below", ["training", "database/training"])
@@ -79,49 +76,90 @@ def test_an_own_split_is_followed(acdc_dir: Path, tmp_path: Path) -> None:
         acdc_datalist(acdc_dir, "test", split_file=path)
 
 
-def test_a_misspelt_split_is_answered_with_the_names(phantom_dir: Path) -> None:
+def test_what_is_not_there_is_an_error(phantom_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="did you mean 'train'"):
         acdc_datalist(phantom_dir, "trian")
-
-
-def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no folder .*absent; expected that of ACDC, with training/patient001"):
         acdc_datalist(tmp_path / "absent", "train")
-
-
-def test_a_folder_without_patients_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "patient1").mkdir()
     with pytest.raises(ValueError, match=r"no folder patientNNN in .*training/patient001/patient001_frame01.nii.gz"):
         acdc_datalist(tmp_path, "train")
 
 
+def unpack(path: Path) -> None:
+    """Put the unpacked file beside the packed one."""
+    nib.save(nib.load(path), path.with_suffix(""))
+
+
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("damaged", "damage", "named", "message"),
     [
-        pytest.param("patient001_frame01_gt.nii.gz", "its mask patient001_frame01_gt.nii.gz is missing", id="no-mask"),
-        pytest.param("patient001_frame01.nii.gz", "a mask without its image patient001_frame01", id="no-image"),
-        pytest.param("*.nii.gz", "patient001: no frame", id="no-frame"),
+        pytest.param("_gt", Path.unlink, "", "its mask patient001_frame01_gt.nii.gz is missing", id="no-mask"),
+        pytest.param("", Path.unlink, "_gt", "a mask without its image patient001_frame01.nii.gz", id="no-image"),
+        pytest.param("", unpack, "", "is there twice, also as .*patient001_frame01.nii; keep one", id="twice"),
     ],
 )
-def test_incomplete_patients_are_errors_of_their_part_only(acdc_dir: Path, damage: str, message: str) -> None:
-    for path in (acdc_dir / "training" / "patient001").glob(damage):
-        path.unlink()
-    with pytest.raises(ValueError, match=message):
+def test_incomplete_frames_are_errors_of_their_part_and_problems_of_the_check(
+    acdc_dir: Path, damaged: str, damage: Callable[[Path], None], named: str, message: str
+) -> None:
+    folder = acdc_dir / "training" / "patient001"
+    damage(folder / f"patient001_frame01{damaged}.nii.gz")
+    message = f"{folder}/patient001_frame01{named}.nii.gz: {message}"
+    with pytest.raises(ValueError, match=rf"{message}.*; `python -m monai_sam2adapter check acdc {acdc_dir}` lists"):
         acdc_datalist(acdc_dir, "train")
     assert len(acdc_datalist(acdc_dir, "val")) == 2
+    (problem,) = check_acdc(acdc_dir, progress=False).problems
+    assert re.match(message, problem)
 
 
-def test_a_file_both_packed_and_not_is_an_error(acdc_dir: Path) -> None:
-    path = acdc_dir / "training" / "patient001" / "patient001_frame01.nii.gz"
-    nib.save(nib.load(path), path.with_suffix(""))
-    with pytest.raises(
-        ValueError, match=r"patient001_frame01\.nii\.gz: is there twice, also as .*patient001_frame01\.nii;"
-    ):
-        acdc_datalist(acdc_dir, "train")
+class TestCheck:
+    def test_good_data_are_counted_and_have_no_problem(self, phantom_dir: Path) -> None:
+        report = check_acdc(phantom_dir, progress=False)
+        assert report.problems == []
+        voxels = np.zeros(4, dtype=int)
+        for part in ("train", "val", "test"):
+            masks = [np.asarray(nib.load(item["label"]).dataobj) for item in acdc_datalist(phantom_dir, part)]
+            slices = sum(array.shape[2] for array in masks)
+            assert report.counts[part] == {"patients": 1, "volumes": 2, "slices": slices}
+            voxels += sum(np.bincount(array.ravel(), minlength=4) for array in masks)
+        np.testing.assert_array_equal(report.voxels, voxels)
+        np.testing.assert_array_equal(report.volumes_with_class, [6, 6, 6, 6])
+
+    def test_every_fold_of_an_own_split_is_counted(self, acdc_dir: Path, tmp_path: Path) -> None:
+        names = [f"patient{number}" for number in ("001", "015", "017")]
+        folds = [{"train": names[:k] + names[k + 1 :], "val": [], "test": [names[k]]} for k in range(2)]
+        path = tmp_path / "folds.json"
+        path.write_text(json.dumps({"folds": folds}))
+        report = check_acdc(acdc_dir, path, progress=False)
+        numbers = {"train": 2, "val": 0, "test": 1}
+        assert {part: row["patients"] for part, row in report.counts.items()} == {
+            f"fold {k} {part}": number for k in range(2) for part, number in numbers.items()
+        }
+        assert report.problems == [f"{acdc_dir}: no patient of the part 'fold {k} val' of the split" for k in range(2)]
+        assert {item["patient"] for item in acdc_datalist(acdc_dir, "test", 1, path)} == {"patient015"}
+
+    def test_patients_without_frames_and_parts_without_patients_are_problems(self, acdc_dir: Path) -> None:
+        training = acdc_dir / "training"
+        (training / "patient015").rename(training / "patient101")
+        for path in (training / "patient017").iterdir():
+            path.unlink()
+        report = check_acdc(acdc_dir, progress=False)
+        assert report.counts["in no part"]["patients"] == 1
+        assert report.problems == [
+            f"{acdc_dir}: no patient of the part 'val' of the split",
+            "patient017: no frame; expected patient017_frameNN.nii.gz and patient017_frameNN_gt.nii.gz",
+            "patient101: no frame; expected patient101_frameNN.nii.gz and patient101_frameNN_gt.nii.gz",
+        ]
+        with pytest.raises(ValueError, match="patient017: no frame"):
+            acdc_datalist(acdc_dir, "test")
 
 
-def test_every_patient_of_the_real_sample_is_in_one_part_with_two_frames(shared_data: Path) -> None:
-    parts = [acdc_datalist(shared_data / "acdc", part) for part in ("train", "val", "test")]
-    frames = Counter(item["patient"] for part in parts for item in part)
-    assert frames.keys() == {path.name for path in (shared_data / "acdc" / "training").glob("patient*")}
-    assert set(frames.values()) == {2}
+def test_the_real_sample_is_complete(shared_data: Path) -> None:
+    report = check_acdc(shared_data / "acdc", progress=False)
+    assert report.problems == []
+    for part in ("train", "val", "test"):
+        items = acdc_datalist(shared_data / "acdc", part)
+        row = report.counts[part]
+        assert (row["patients"], row["volumes"]) == (len({item["patient"] for item in items}), len(items))
+    assert report.volumes_with_class[0] == len(report.shapes)
+    assert all(5 <= spacing[2] <= 10 for spacing in report.spacings)

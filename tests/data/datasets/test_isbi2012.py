@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The list of ISBI 2012's slices: both layouts, three folds, and messages for what cannot be read."""
+"""ISBI 2012: both layouts, three folds, messages for what cannot be read, and the check of a folder."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from itertools import chain
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from monai.transforms import Compose, LoadImaged
 from PIL import Image, ImageSequence
 
-from monai_sam2adapter.data import ISBI2012_CLASS_NAMES, ImageFileReader, isbi2012_datalist
+from monai_sam2adapter.data import ISBI2012_CLASS_NAMES, ImageFileReader, check_isbi2012, isbi2012_datalist
 from monai_sam2adapter.transforms import GrayMaskToLabeld, RequireLabelsd
 
 
@@ -24,11 +25,6 @@ def unpack(archive: Path, root: Path, image_name: str, label_name: str, first: i
                 path = root / name.format(k + first)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 page.save(path)
-
-
-def all_items(dataset_dir: Path) -> list[dict[str, str]]:
-    parts = (isbi2012_datalist(dataset_dir, part) for part in ("train", "val", "test"))
-    return sorted(chain(*parts), key=lambda item: item["case"])
 
 
 def cases(dataset_dir: Path, *args: object) -> list[str]:
@@ -92,19 +88,6 @@ def test_folders_of_slices_are_read_as_the_archive(
         assert item["label"] == str(tmp_path / label_name.format(number))
 
 
-def test_names_of_30_slices_may_count_from_1(tmp_path: Path) -> None:
-    for folder in ("images", "labels"):
-        (tmp_path / folder).mkdir()
-        for k in range(1, 31):
-            Image.new("L", (4, 4)).save(tmp_path / folder / f"{k}.png")
-    items = all_items(tmp_path)
-    assert [(item["case"], Path(item["image"]).name) for item in (items[0], items[29])] == [
-        ("slice_00", "1.png"),
-        ("slice_29", "30.png"),
-    ]
-    assert items[9]["case"] == "slice_09"  # in the order of the numbers, not of the names
-
-
 @pytest.mark.parametrize(
     ("numbers", "first", "level", "text"),
     [
@@ -120,12 +103,16 @@ def test_the_numbering_that_was_assumed_is_said(
         (tmp_path / folder).mkdir()
         for k in numbers:
             Image.new("L", (4, 4)).save(tmp_path / folder / f"{k}.png")
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({"train": [f"slice_{k:02d}" for k in range(30)], "val": [], "test": []}))
     with caplog.at_level("INFO"):
-        assert all_items(tmp_path)[0]["case"] == first
-    said = {
-        (record.levelname, record.message) for record in caplog.records if str(tmp_path / "images") in record.message
-    }
-    assert [(name, text in message) for name, message in said] == [(level, True)]
+        slices = isbi2012_datalist(tmp_path, "train", split_file=own)
+    # in the order of the numbers, not of the names
+    assert [Path(item["image"]).name for item in slices] == [f"{k}.png" for k in numbers]
+    assert slices[0]["case"] == first
+    record = caplog.records[0]
+    assert (record.levelname, str(tmp_path / "images") in record.message) == (level, True)
+    assert text in record.message
 
 
 def test_other_files_do_not_matter(isbi2012_dir: Path) -> None:
@@ -208,7 +195,62 @@ def test_other_layouts_folds_and_parts_are_errors(isbi2012_phantom_dir: Path, tm
         isbi2012_datalist(isbi2012_phantom_dir, "train", split_file=own)
 
 
+def test_isbi_counts_every_fold_and_membranes_are_class_1(isbi2012_phantom_dir: Path) -> None:
+    report = check_isbi2012(isbi2012_phantom_dir, progress=False)
+    assert report.problems == []
+    assert [report.counts[f"fold {k} test"] for k in range(3)] == [{"slices": 2}] * 3
+    with Image.open(isbi2012_phantom_dir / "train-labels.tif") as stack:
+        pages = np.stack([np.asarray(page) for page in ImageSequence.Iterator(stack)])
+    np.testing.assert_array_equal(report.voxels, [(pages == 255).sum(), (pages == 0).sum()])
+    assert set(report.shapes) == {(512, 512)}
+
+
+def test_damages_of_isbi_are_named_with_the_page(isbi2012_dir: Path) -> None:
+    images, labels = (isbi2012_dir / name for name in ("train-volume.tif", "train-labels.tif"))
+    pages = {}
+    for path in (images, labels):
+        with Image.open(path) as stack:
+            pages[path] = [np.asarray(page).copy() for page in ImageSequence.Iterator(stack)]
+    pages[images][1] = pages[images][4]
+    pages[labels][2][5, 6] = 100
+    pages[labels][3][:] = 255
+    for path, (first, *others) in {images: pages[images], labels: pages[labels][:5]}.items():
+        Image.fromarray(first).save(path, save_all=True, append_images=[Image.fromarray(page) for page in others])
+    report = check_isbi2012(isbi2012_dir, progress=False)
+    assert report.problems == [
+        f"{labels}: has 5 pages, train-volume.tif 6",
+        f"{labels}#page=2: has other gray values in 0.00038 % of its pixels (100); expected 0 (black) and 255 (white)",
+        f"{labels}#page=3: is empty: all pixels are cell",
+        f"{images}#page=4: shows the same as {images}#page=1, pixel by pixel",
+    ]
+
+
+def test_slices_beyond_the_split_of_the_package_are_a_problem(isbi2012_dir: Path, tmp_path: Path) -> None:
+    for name, folder in (("train-volume.tif", "images"), ("train-labels.tif", "labels")):
+        (isbi2012_dir / folder).mkdir()
+        with Image.open(isbi2012_dir / name) as stack:
+            for k, page in zip((0, 1, 2, 3, 4, 30), ImageSequence.Iterator(stack), strict=True):
+                page.save(isbi2012_dir / folder / f"{k}.png")
+        (isbi2012_dir / name).unlink()
+    assert check_isbi2012(isbi2012_dir, progress=False).problems == [
+        f"{isbi2012_dir}/images/30.png: slice_30 is in no part of the split in the package, which ends at slice_29; "
+        f"is it numbered rightly?"
+    ]
+    own = tmp_path / "own.json"
+    own.write_text('{"train": ["slice_00"], "val": ["slice_01"], "test": ["slice_02"]}')
+    assert check_isbi2012(isbi2012_dir, own, progress=False).problems == []
+
+
+def test_a_stack_that_cannot_be_read_is_a_problem(isbi2012_dir: Path) -> None:
+    (isbi2012_dir / "train-labels.tif").write_bytes(b"II*\x00")
+    problems = check_isbi2012(isbi2012_dir, progress=False).problems
+    assert any(problem.startswith(f"{isbi2012_dir}/train-labels.tif: cannot be read (4 bytes)") for problem in problems)
+
+
 def test_the_real_archive_has_16_4_and_10_slices_a_fold(shared_data: Path) -> None:
     for fold in range(3):
         counts = [len(isbi2012_datalist(shared_data / "isbi2012", part, fold)) for part in ("train", "val", "test")]
         assert counts == [16, 4, 10]
+    report = check_isbi2012(shared_data / "isbi2012", progress=False)
+    assert (report.problems, len(report.shapes)) == ([], 30)
+    assert 0.15 < report.voxels[1] / report.voxels.sum() < 0.3

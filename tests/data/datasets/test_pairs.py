@@ -103,15 +103,14 @@ class TestLists:
 
     def test_no_folder_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(
-            FileNotFoundError, match=r"no folder .*absent; expected that of dichotomous pairs, with DIS-TR/im"
+            FileNotFoundError,
+            match=r"no folder .*absent; expected that of dichotomous pairs, with DIS-TR/im and DIS-TR/gt",
         ):
             pair_datalist(tmp_path / "absent", "train")
 
     def test_a_missing_mask_is_named_with_the_command_that_lists_all(self, custom_dir: Path) -> None:
         (custom_dir / "train/masks/0002.png").unlink()
-        message = (
-            r"train/images/0002\.jpg: its mask in .* is missing; `python -m monai_sam2adapter check pairs .*custom`"
-        )
+        message = r"images/0002\.jpg: its mask in .* is missing; `python .* check pairs .*custom --task custom` lists"
         with pytest.raises(ValueError, match=message):
             cases(custom_dir, "train", task="custom")
 

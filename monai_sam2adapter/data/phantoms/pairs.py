@@ -10,10 +10,9 @@ import numpy as np
 from monai.utils import look_up_option
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from tqdm import tqdm
 
 from ..datasets.pairs import PAIR_TASKS
-from .folder import write_phantom_folder
+from .folder import check_number, draw_each, smooth_noise, write_phantom_folder
 
 __all__ = ["write_pair_phantom"]
 
@@ -37,8 +36,7 @@ def write_pair_phantom(
     falls off to one side. An image depends on the seed, its set and its number alone.
 
     Args:
-        output_dir: folder for the data set, absent or empty. Where it holds the same phantoms already, it stays as it
-            is.
+        output_dir: as in ``write_phantom_folder``.
         num_train: number of images to train on, at least 2. Defaults to 40.
         num_val: number of images for validation, at least 1, where the task has a set for it. Defaults to 8.
         num_test: number of images in each test set, at least 1. Defaults to 8.
@@ -53,21 +51,20 @@ def write_pair_phantom(
         ValueError: when the task is unknown, a number is out of its range, or the folder holds anything else.
     """
     layout = PAIR_TASKS[look_up_option(task, tuple(PAIR_TASKS))]
-    for name, number, least in (("num_train", num_train, 2), ("num_val", num_val, 1), ("num_test", num_test, 1)):
-        if number < least:
-            raise ValueError(f"{name} is {number}, expected {least} or more")
+    check_number("num_train", num_train, 2)
+    check_number("num_val", num_val, 1)
+    check_number("num_test", num_test, 1)
     numbers = {part: {"train": num_train, "val": num_val}.get(part, num_test) for part in layout}
 
     def write(folder: Path) -> None:
-        with tqdm(total=sum(numbers.values()), desc="Drawing phantoms", unit="image", disable=not progress) as bar:
-            for index, (part, (images, masks)) in enumerate(layout.items()):
-                for name in (images, masks):
-                    (folder / name).mkdir(parents=True)
-                for number in range(numbers[part]):
-                    image, mask = _draw(np.random.default_rng([seed, index, number]))
-                    image.save(folder / images / f"{number + 1:04d}.jpg", quality=92)
-                    mask.save(folder / masks / f"{number + 1:04d}.png")
-                    bar.update()
+        todo = [(index, part, number) for index, part in enumerate(layout) for number in range(numbers[part])]
+        for index, part, number in draw_each(todo, "image", progress):
+            images, masks = (folder / name for name in layout[part])
+            for path in (images, masks):
+                path.mkdir(parents=True, exist_ok=True)
+            image, mask = _draw(np.random.default_rng([seed, index, number]))
+            image.save(images / f"{number + 1:04d}.jpg", quality=92)
+            mask.save(masks / f"{number + 1:04d}.png")
 
     request = {"data_set": "pairs", "revision": _REVISION, "task": task, "images": numbers}
     return write_phantom_folder(output_dir, seed, request, write)
@@ -80,8 +77,11 @@ def _draw(rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
     shift = rng.normal(size=3)
     object_color = color + 0.25 * shift / np.linalg.norm(shift)
     mask = gaussian_filter(_outline(rng, height, width).astype(float), 0.7)
-    behind = color * (1 + 0.18 * _noise(rng, height, width, 12) + 0.08 * _noise(rng, height, width, 2))[..., None]
-    front = object_color * (1 + 0.22 * _noise(rng, height, width, 4))[..., None]
+    behind = (
+        color
+        * (1 + 0.18 * smooth_noise(rng, (height, width), 12) + 0.08 * smooth_noise(rng, (height, width), 2))[..., None]
+    )
+    front = object_color * (1 + 0.22 * smooth_noise(rng, (height, width), 4))[..., None]
     slope = rng.uniform(-0.3, 0.3)
     light = 1 + slope * np.linspace(-1, 1, width)[None, :, None]
     pixels = (behind + mask[..., None] * (front - behind)) * light + rng.normal(0, 0.015, (height, width, 3))
@@ -102,12 +102,6 @@ def _outline(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         across = radius * np.abs(np.angle(np.exp(1j * (angle - start - bend * radius))))
         inside |= (radius < length) & (across < 0.03 * (1 - radius / length))
     return inside
-
-
-def _noise(rng: np.random.Generator, height: int, width: int, sigma: float) -> np.ndarray:
-    """Noise of standard deviation 1 with structures of ``sigma`` pixels."""
-    noise = gaussian_filter(rng.normal(size=(height, width)), sigma)
-    return noise / noise.std()
 
 
 def _to_image(values: np.ndarray) -> Image.Image:
