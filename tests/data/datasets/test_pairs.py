@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders of images and masks in the layouts of SAM2-UNeXT's tasks: lists, parts, phantoms and the check."""
+"""Folders of images and masks in the layouts of SAM2-UNeXT's tasks: lists, parts and the check."""
 
 from __future__ import annotations
 
@@ -113,44 +113,6 @@ class TestLists:
         message = r"images/0002\.jpg: its mask in .* is missing; `python .* check pairs .*custom --task custom` lists"
         with pytest.raises(ValueError, match=message):
             cases(custom_dir, "train", task="custom")
-
-
-class TestPhantoms:
-    def test_masks_are_soft_and_objects_differ(self, roots: dict[str, Path]) -> None:
-        sizes = set()
-        for item in pair_datalist(roots["dichotomous"], "train"):
-            image, mask = Image.open(item["image"]), np.asarray(Image.open(item["label"]))
-            assert (image.format, image.mode, mask.ndim) == ("JPEG", "RGB", 2)
-            assert image.size == mask.shape[::-1]
-            assert 0.02 < (mask >= 128).mean() < 0.4
-            assert ((mask > 32) & (mask < 223)).any()
-            sizes.add(image.size)
-        assert len(sizes) == 4
-
-    def test_an_image_depends_on_seed_set_and_number_alone(self, roots: dict[str, Path], tmp_path: Path) -> None:
-        write_pair_phantom(tmp_path / "less", 2, 1, 1, "custom", progress=False)
-        write_pair_phantom(tmp_path / "other", 2, 1, 1, "custom", seed=1, progress=False)
-        assert not write_pair_phantom(tmp_path / "less", 2, 1, 1, "custom", progress=False)
-        contents = set()
-        for path in (tmp_path / "less").rglob("*.jpg"):
-            name = path.relative_to(tmp_path / "less")
-            assert path.read_bytes() == (roots["custom"] / name).read_bytes()
-            assert path.read_bytes() != (tmp_path / "other" / name).read_bytes()
-            contents.add(path.read_bytes())
-        assert len(contents) == 4
-
-    @pytest.mark.parametrize(
-        ("kwargs", "message"),
-        [
-            ({"num_train": 1}, "num_train is 1, expected 2 or more"),
-            ({"num_test": 0}, "num_test is 0, expected 1 or more"),
-            ({"task": "medical"}, "'medical'"),
-        ],
-    )
-    def test_wrong_options_write_nothing(self, kwargs: dict[str, object], message: str, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match=message):
-            write_pair_phantom(tmp_path / "new", **kwargs)  # type: ignore[arg-type]
-        assert not list(tmp_path.iterdir())
 
 
 class TestCheck:

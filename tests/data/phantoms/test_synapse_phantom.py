@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Synthetic Synapse: layout, seeds, anatomy and Hounsfield units."""
+"""Synthetic Synapse: layout, anatomy and Hounsfield units."""
 
 from __future__ import annotations
 
@@ -35,9 +35,6 @@ def test_parts_have_as_many_patients_as_asked_for(tmp_path: Path) -> None:
     assert [item["case"] for item in synapse_datalist(tmp_path, "test")] == ["case0001"]
     with pytest.raises(ValueError, match="in the part 'val'"):
         synapse_datalist(tmp_path, "val")
-    assert not write_synapse_phantom(tmp_path, num_train=1, num_val=0, num_test=1, progress=False)
-    with pytest.raises(ValueError, match="holds other phantoms"):
-        write_synapse_phantom(tmp_path, num_train=1, num_val=0, num_test=1, seed=1, progress=False)
 
 
 def test_files_hold_what_the_phantom_of_seed_and_number_renders(synapse_phantom_dir: Path) -> None:
@@ -106,19 +103,3 @@ def test_patients_vary_and_no_threshold_finds_an_organ(rendered: list) -> None:
 def test_rendering_again_gives_the_same(rendered: list) -> None:
     for first, again in zip(rendered[0], PHANTOMS[0].render(), strict=True):
         np.testing.assert_array_equal(first, again)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param({"num_train": 16}, "num_train is 16, expected 0 to 15", id="too-many"),
-        pytest.param({"num_test": -1}, "num_test is -1, expected 0 to 12", id="negative"),
-        pytest.param({"num_train": 0, "num_val": 0, "num_test": 0}, "no patient asked for", id="none"),
-    ],
-)
-def test_numbers_out_of_range_are_errors_and_nothing_is_written(
-    tmp_path: Path, arguments: dict[str, int], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        write_synapse_phantom(tmp_path / "new", progress=False, **arguments)
-    assert not list(tmp_path.iterdir())
