@@ -25,9 +25,10 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import DataLoader
-from monai.transforms import CastToTyped, LoadImaged, RandFlipd, Resized, ScaleIntensityRanged
+from monai.transforms import CastToTyped, LoadImaged, RandFlipd, ScaleIntensityRanged
 
 from monai_sam2adapter.data import EpochSampler, VolumeSliceDataset
+from monai_sam2adapter.transforms import ResizeWithLabelsd
 
 KEYS = ("image", "label")
 COLUMNS = "{:<22} {:>10} {:>7} {:>9} {:>9} {:>9} {:>12}"
@@ -91,7 +92,7 @@ def measure(
         load,
         [
             ScaleIntensityRanged("image", a_min=-125, a_max=275, b_min=0, b_max=1, clip=True),
-            Resized(KEYS, (224, 224), mode=("bilinear", "nearest")),
+            ResizeWithLabelsd("image", 224, label_keys="label"),
             RandFlipd(KEYS, prob=0.5),
         ],
         cache_rate=cache_rate,

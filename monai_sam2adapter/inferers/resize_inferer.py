@@ -10,7 +10,8 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type, ensure_tuple_rep
-from torch.nn.functional import interpolate
+
+from ..utils import resize_images
 
 __all__ = ["ResizeInferer"]
 
@@ -19,8 +20,8 @@ class ResizeInferer(Inferer):
     """
     Run a 2D network on images and give logits of the images' own size; ``VolumeSliceInferer`` does so for volumes.
 
-    Images are resized by the rule of ``monai.transforms.Resized(mode="bilinear")`` with its other arguments at their
-    defaults (half-pixel centers, no anti-aliasing): a network trained behind that transform sees the same pixels here.
+    Images are resized as by :py:class:`monai_sam2adapter.transforms.ResizeWithLabelsd`: bilinearly, and filtered where
+    they become smaller. A network that is trained behind that transform sees the same pixels here.
 
     Args:
         spatial_size: size that the network runs at, in pixels: one number for both sides, or ``(h, w)``. Defaults to
@@ -78,7 +79,7 @@ class ResizeInferer(Inferer):
         self, images: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Logits of a batch of images, ``(N, C, h, w)`` to ``(N, K, h, w)``, float32 at the size of the images."""
-        logits = network(_resize(images, self.spatial_size or images.shape[-2:]), *args, **kwargs)
+        logits = network(resize_images(images, self.spatial_size or images.shape[-2:]), *args, **kwargs)
         name = type(self).__name__
         if not isinstance(logits, torch.Tensor):
             raise TypeError(
@@ -91,7 +92,7 @@ class ResizeInferer(Inferer):
                 f"{tuple(logits.shape)}, {name} expects (N, K, h, w) with N = {len(images)}."
             )
         # float32 before resizing, so that half precision (autocast) costs no more than the network's own rounding
-        return _resize(logits.float(), images.shape[-2:])
+        return resize_images(logits.float(), images.shape[-2:])
 
 
 def _plain_float(inputs: torch.Tensor) -> torch.Tensor:
@@ -118,10 +119,3 @@ def _as_plane(spatial_size: int | Sequence[int]) -> tuple[int, int]:
     if height < 1 or width < 1:
         raise ValueError(f"spatial_size must be positive, got {spatial_size}.")
     return int(height), int(width)
-
-
-def _resize(images: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Resize ``(N, C, h, w)`` in-plane by the rule of MONAI's bilinear ``Resize``, which leaves equal sizes alone."""
-    if tuple(images.shape[-2:]) == tuple(size):
-        return images
-    return interpolate(images, size=tuple(size), mode="bilinear")

@@ -12,6 +12,7 @@ from .require import (
     RequireLabelsd,
     RequireSameGeometryd,
 )
+from .resize_with_labelsd import ResizeWithLabelsd
 from .save_segmentationd import SaveSegmentationd
 from .segment_logitsd import SegmentLogitsd
 
@@ -23,6 +24,7 @@ __all__ = [
     "RequireHounsfieldd",
     "RequireLabelsd",
     "RequireSameGeometryd",
+    "ResizeWithLabelsd",
     "SaveSegmentationd",
     "SegmentLogitsd",
 ]

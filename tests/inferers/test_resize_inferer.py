@@ -6,10 +6,9 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Resize
-from torch.nn.functional import interpolate
 
 from monai_sam2adapter.inferers import ResizeInferer
+from monai_sam2adapter.transforms import ResizeWithLabelsd
 
 
 class Network(torch.nn.Module):
@@ -35,15 +34,16 @@ class Network(torch.nn.Module):
         pytest.param((1, 3, 1, 1), (8, 8), id="one-pixel"),
     ],
 )
-def test_equals_network_run_behind_monai_resize(shape, size, stride) -> None:
+def test_equals_network_run_behind_the_transform_of_the_data_sets(shape, size, stride) -> None:
     network, images = Network(shape[1], stride), torch.rand(shape)
     with torch.no_grad():
         result = ResizeInferer(size)(images, network)
-        resized = torch.stack([Resize(size, mode="bilinear")(image).as_tensor() for image in images])
-        expected = interpolate(network(resized), size=shape[2:], mode="bilinear")
+        resized = torch.stack([ResizeWithLabelsd("image", size)({"image": image})["image"] for image in images])
+        logits = network(resized)
+        expected = torch.stack([ResizeWithLabelsd("image", shape[2:])({"image": item})["image"] for item in logits])
     assert network.calls[0] == (*shape[:2], *size)
     assert result.shape == (shape[0], 2, *shape[2:])
-    torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-6)
 
 
 def test_without_spatial_size_images_keep_theirs() -> None:

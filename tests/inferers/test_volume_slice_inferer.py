@@ -12,11 +12,11 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
-from monai.transforms import AsDiscreted, Compose, EnsureChannelFirstd, LoadImaged, Resize, SaveImaged
-from torch.nn.functional import interpolate
+from monai.transforms import AsDiscreted, Compose, EnsureChannelFirstd, LoadImaged, SaveImaged
 
 from monai_sam2adapter.data import VolumeSliceDataset
 from monai_sam2adapter.inferers import VolumeSliceInferer
+from monai_sam2adapter.transforms import ResizeWithLabelsd
 
 
 class Recorder(torch.nn.Module):
@@ -35,14 +35,18 @@ class Recorder(torch.nn.Module):
         return self.conv(x).sin()
 
 
+def resized(image: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    return ResizeWithLabelsd("image", tuple(size))({"image": image})["image"]
+
+
 def slice_by_slice(volumes: torch.Tensor, network: torch.nn.Module, axis: int, size: tuple[int, int]) -> torch.Tensor:
-    """The definition, one slice at a time, with MONAI's own transform in front of the network."""
+    """The definition, one slice at a time, with the transform of the data sets in front of the network."""
     cases = []
     for volume in volumes:
         slices = []
         for plane in volume.unbind(1 + axis):
-            resized = Resize(spatial_size=size, mode="bilinear")(plane).as_tensor()
-            slices.append(interpolate(network(resized[None]), size=plane.shape[-2:], mode="bilinear")[0])
+            logits = network(resized(plane, size)[None])[0]
+            slices.append(resized(logits, plane.shape[-2:]))
         cases.append(torch.stack(slices, dim=1 + axis))
     return torch.stack(cases)
 
@@ -58,7 +62,7 @@ def slice_by_slice(volumes: torch.Tensor, network: torch.nn.Module, axis: int, s
         pytest.param((1, 1, 1, 1, 1), -1, (8, 8), id="one_voxel"),
     ],
 )
-def test_equals_network_run_behind_monai_resize(shape, axis, size, batch_size) -> None:
+def test_equals_network_run_behind_the_transform_of_the_data_sets(shape, axis, size, batch_size) -> None:
     network, volumes = Recorder(shape[1]), torch.rand(shape)
     with torch.no_grad():
         result = VolumeSliceInferer(size, batch_size=batch_size, slice_axis=axis)(volumes, network)
