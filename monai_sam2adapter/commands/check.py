@@ -39,6 +39,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def _add_options(parser: argparse.ArgumentParser, name: str) -> list[str]:
     """Add what one data set takes beside the others' options, and give the names."""
+    if name in ("pictures", "volumes"):
+        parser.add_argument("--ignore_label", type=int, help="label that does not count; the data's own if left out")
+        return ["ignore_label"]
     if name != "pairs":
         return []
     parser.add_argument("--task", default="dichotomous", help="whose layout it has (%(default)s)")

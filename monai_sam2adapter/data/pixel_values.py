@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["gray_mask_problem", "has_colors", "hounsfield_problem"]
+__all__ = ["counted_pixels", "gray_mask_problem", "has_colors", "hounsfield_problem"]
 
 # JPEG's rounding makes the three channels of a gray picture differ by a few values
 _COLOR_TOLERANCE = 16
@@ -23,7 +23,22 @@ def has_colors(picture: np.ndarray) -> bool:
     return picture.ndim == 3 and int(np.ptp(picture, axis=-1).max()) > _COLOR_TOLERANCE
 
 
-def gray_mask_problem(mask: np.ndarray, file: str, soft: bool = False) -> str:
+def counted_pixels(mask: np.ndarray, file: str, ignore_label: int | None) -> np.ndarray:
+    """
+    Args:
+        mask: values, of any shape.
+        file: its name; in JPEG files, by their extension, neighbors of the value are the value, too.
+        ignore_label: value of the pixels that do not count; None where all count.
+
+    Returns:
+        which pixels count, of the same shape.
+    """
+    if ignore_label is None:
+        return np.ones(mask.shape, dtype=bool)
+    return np.abs(mask.astype(np.float64) - ignore_label) > (_GRAY_TOLERANCE if _is_jpeg(file) else 0)
+
+
+def gray_mask_problem(mask: np.ndarray, file: str, soft: bool = False, ignore_label: int | None = None) -> str:
     """
     Say why a mask cannot be cut into two classes by a threshold between black and white.
 
@@ -34,6 +49,7 @@ def gray_mask_problem(mask: np.ndarray, file: str, soft: bool = False) -> str:
         mask: gray values, of any shape and type.
         file: its name; JPEG files, by their extension, may hold some other values.
         soft: whether edges may be gray, of any width, so that any value from 0 to 255 may be there. Defaults to False.
+        ignore_label: gray value of pixels that do not count. Defaults to None: all count.
 
     Returns:
         what the mask holds and what is expected; empty when all is well.
@@ -41,6 +57,11 @@ def gray_mask_problem(mask: np.ndarray, file: str, soft: bool = False) -> str:
     expected = "expected 0 (black) and 255 (white)"
     if mask.size == 0:
         return f"has no pixels; {expected}"
+    counted = counted_pixels(mask, file, ignore_label)
+    is_partial = not counted.all()
+    mask = mask[counted]
+    if is_partial and (not mask.size or (_is_jpeg(file) and mask.max() <= _GRAY_TOLERANCE)):
+        return ""  # nothing that counts is white
     low, high = float(mask.min()), float(mask.max())
     if not (0 <= low <= high <= 255):  # written so that NaN is a problem too
         return f"has the values {low:g} to {high:g}; {expected}"
@@ -49,12 +70,16 @@ def gray_mask_problem(mask: np.ndarray, file: str, soft: bool = False) -> str:
     if soft:
         return ""
     between = (mask > _GRAY_TOLERANCE) & (mask < 255 - _GRAY_TOLERANCE)
-    allowed = _SHARE_OF_JPEG if file.lower().endswith((".jpg", ".jpeg")) else 0
+    allowed = _SHARE_OF_JPEG if _is_jpeg(file) else 0
     if between.mean() > allowed:
         values = np.unique(mask[between])
         text = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
         return f"has other gray values in {100 * between.mean():.2g} % of its pixels ({text}); {expected}"
     return ""
+
+
+def _is_jpeg(file: str) -> bool:
+    return file.lower().endswith((".jpg", ".jpeg"))
 
 
 def hounsfield_problem(low: float, high: float) -> str:

@@ -28,6 +28,8 @@ class CaseScoresHandler:
         label_key: key of the truth, likewise. Defaults to "label".
         probabilities_key: key of the probabilities, ``(K, X, Y)``, for metrics that take them. Defaults to
             "probabilities".
+        ignore_index: what marks voxels that do not count, see :py:class:`monai_sam2adapter.metrics.ScoredCase`.
+            Defaults to None: all count.
 
     Raises:
         ValueError: when ``metrics`` is empty, holds a name twice or an unknown one.
@@ -43,8 +45,10 @@ class CaseScoresHandler:
         pred_key: str = "pred",
         label_key: str = "label",
         probabilities_key: str = "probabilities",
+        ignore_index: int | None = None,
     ) -> None:
-        self.metrics = create_metrics(metrics)
+        self.metrics = create_metrics(metrics, ignore_index)
+        self.ignore_index = ignore_index
         self.label_key = label_key
         self._pred_keys: dict[Any, str] = {ScoredCase: pred_key, ScoredMap: probabilities_key}
 
@@ -78,7 +82,7 @@ class CaseScoresHandler:
             for metric in self.metrics.values():
                 kind = metric.case_type
                 if kind not in scored:
-                    scored[kind] = kind(case[self._pred_keys[kind]], case[self.label_key])
+                    scored[kind] = kind(case[self._pred_keys[kind]], case[self.label_key], self.ignore_index)
                 metric.append(metric.score_case(scored[kind]))
 
     def _finish(self, engine: Engine) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from .ignore_index_dice_ce_loss import IgnoreIndexDiceCELoss
 from .structure_loss import StructureLoss
 
-__all__ = ["StructureLoss"]
+__all__ = ["IgnoreIndexDiceCELoss", "StructureLoss"]

@@ -36,6 +36,8 @@ class StructureLoss(_Loss):
 
     Args:
         bce: "intended" or "published". Defaults to "intended".
+        ignore_index: value of the mask at pixels that do not count: their weight is 0, and the mean over the window
+            takes them as background. Defaults to None: all count.
 
     Raises:
         ValueError: when ``bce`` is unknown.
@@ -48,15 +50,16 @@ class StructureLoss(_Loss):
         tensor(1.6927)
     """
 
-    def __init__(self, bce: str = "intended") -> None:
+    def __init__(self, bce: str = "intended", ignore_index: int | None = None) -> None:
         super().__init__()
+        self.ignore_index = ignore_index
         self.bce = look_up_option(bce, BCE_FORMS)
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """
         Args:
             input: logits, ``(B, C, H, W)``.
-            target: masks of 0 and 1 of the same shape, one channel per class.
+            target: masks of 0 and 1 (and ``ignore_index``) of the same shape, one channel per class.
 
         Returns:
             the loss, a scalar.
@@ -70,15 +73,19 @@ class StructureLoss(_Loss):
                 "channels, height, width); give labels of several classes as one channel per class."
             )
         logits, mask = input.float(), target.float()  # sums over an image overflow half precision
+        counts = torch.ones_like(mask) if self.ignore_index is None else (mask != self.ignore_index).float()
+        mask = mask * counts
         local_mean = F.avg_pool2d(mask, _WINDOW, stride=1, padding=_WINDOW // 2)
-        weight = 1 + _BORDER_WEIGHT * (local_mean - mask).abs()
-        return self._cross_entropy(logits, mask, weight) + self._iou(logits.sigmoid(), mask, weight)
+        weight = counts * (1 + _BORDER_WEIGHT * (local_mean - mask).abs())
+        return self._cross_entropy(logits, mask, weight, counts) + self._iou(logits.sigmoid(), mask, weight)
 
-    def _cross_entropy(self, logits: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        if self.bce == "published":
-            return F.binary_cross_entropy_with_logits(logits, mask)
+    def _cross_entropy(
+        self, logits: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor, counts: torch.Tensor
+    ) -> torch.Tensor:
         loss = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
-        return (_sum(weight * loss) / _sum(weight)).mean()
+        if self.bce == "published":
+            return (counts * loss).sum() / counts.sum().clamp(min=1)
+        return (_sum(weight * loss) / _sum(weight).clamp(min=1)).mean()
 
     def _iou(self, probability: torch.Tensor, mask: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         overlap = _sum(weight * probability * mask)

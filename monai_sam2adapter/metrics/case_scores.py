@@ -32,10 +32,17 @@ class CaseMetric(CumulativeIterationMetric):
 
     Called with a batch or a list of cases, as MONAI's metrics are, it scores them by itself.
     :py:class:`monai_sam2adapter.handlers.CaseScoresHandler` scores each case once for all of its metrics.
+
+    Args:
+        ignore_index: what marks voxels that count nowhere, see :py:class:`ScoredCase`. Defaults to None: all count.
     """
 
     #: what is made of prediction and truth of a case, ``(C, *spatial)`` each, and given to ``score_case``
     case_type: type = ScoredCase
+
+    def __init__(self, ignore_index: int | None = None) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
 
     @abstractmethod
     def score_case(self, case: Any) -> torch.Tensor:
@@ -64,7 +71,7 @@ class CaseMetric(CumulativeIterationMetric):
         """
         if len(y_pred) != len(y):
             raise ValueError(f"expected as many predictions as labels, got {len(y_pred)} and {len(y)}.")
-        return torch.stack([self.score_case(self.case_type(y_pred[n], y[n])) for n in range(len(y))])
+        return torch.stack([self.score_case(self.case_type(y_pred[n], y[n], self.ignore_index)) for n in range(len(y))])
 
     def _scores(self) -> torch.Tensor:
         scores = self.get_buffer()
@@ -91,10 +98,16 @@ class CaseScores(CaseMetric):
         include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
         reduction: what :py:meth:`aggregate` returns: ``"mean"`` (one number, fit for a key metric), ``"mean_batch"``
             (one per class) or ``"none"``. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`CaseMetric`. Defaults to None.
     """
 
-    def __init__(self, include_background: bool = False, reduction: MetricReduction | str = "mean") -> None:
-        super().__init__()
+    def __init__(
+        self,
+        include_background: bool = False,
+        reduction: MetricReduction | str = "mean",
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__(ignore_index)
         self.include_background = include_background
         self.reduction = reduction
 
@@ -141,6 +154,7 @@ class CaseDiceMetric(CaseScores):
     Args:
         include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
         reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`CaseMetric`. Defaults to None.
 
     Example:
         >>> import torch
@@ -165,6 +179,7 @@ class CaseIoUMetric(CaseScores):
     Args:
         include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
         reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`CaseMetric`. Defaults to None.
     """
 
     def score_case(self, case: ScoredCase) -> torch.Tensor:
@@ -189,6 +204,7 @@ class CaseDistanceScores(CaseScores):
             ``MetaTensor``. A given spacing goes before that of the images.
         include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
         reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`CaseMetric`. Defaults to None.
     """
 
     def __init__(
@@ -196,8 +212,9 @@ class CaseDistanceScores(CaseScores):
         spacing: float | Sequence[float] | None = None,
         include_background: bool = False,
         reduction: MetricReduction | str = "mean",
+        ignore_index: int | None = None,
     ) -> None:
-        super().__init__(include_background, reduction)
+        super().__init__(include_background, reduction, ignore_index)
         self.spacing = spacing
 
     @abstractmethod
@@ -260,6 +277,7 @@ class CaseHausdorffDistanceMetric(CaseDistanceScores):
         spacing: in mm, see :py:class:`CaseDistanceScores`. Defaults to None: that of the images.
         include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
         reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`CaseMetric`. Defaults to None.
 
     Raises:
         ValueError: when ``percentile`` is not above 0 and at most 100.
@@ -271,10 +289,11 @@ class CaseHausdorffDistanceMetric(CaseDistanceScores):
         spacing: float | Sequence[float] | None = None,
         include_background: bool = False,
         reduction: MetricReduction | str = "mean",
+        ignore_index: int | None = None,
     ) -> None:
         if not 0 < percentile <= 100:
             raise ValueError(f"percentile must be above 0 and at most 100, got {percentile}.")
-        super().__init__(spacing, include_background, reduction)
+        super().__init__(spacing, include_background, reduction, ignore_index)
         self.percentile = percentile
 
     def _distance(self, to_truth: torch.Tensor, to_pred: torch.Tensor) -> torch.Tensor:
@@ -294,6 +313,7 @@ class CaseSurfaceDistanceMetric(CaseDistanceScores):
         spacing: in mm, see :py:class:`CaseDistanceScores`. Defaults to None: that of the images.
         include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
         reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`CaseMetric`. Defaults to None.
     """
 
     def _distance(self, to_truth: torch.Tensor, to_pred: torch.Tensor) -> torch.Tensor:

@@ -27,10 +27,11 @@ class PooledScores(CaseMetric):
     Args:
         reduction: what :py:meth:`aggregate` returns: ``"mean"`` over the classes (one number, fit for a key metric) or
             ``"mean_batch"`` (one per class, background first). Defaults to ``"mean"``.
+        ignore_index: see :py:class:`CaseMetric`. Defaults to None.
     """
 
-    def __init__(self, reduction: MetricReduction | str = "mean") -> None:
-        super().__init__()
+    def __init__(self, reduction: MetricReduction | str = "mean", ignore_index: int | None = None) -> None:
+        super().__init__(ignore_index)
         self.reduction = reduction
 
     @staticmethod
@@ -92,6 +93,7 @@ class PooledIoUMetric(PooledScores):
 
     Args:
         reduction: see :py:class:`PooledScores`. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`CaseMetric`. Defaults to None.
 
     Example:
         >>> import torch
@@ -116,6 +118,7 @@ class PooledDiceMetric(PooledScores):
 
     Args:
         reduction: see :py:class:`PooledScores`. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`CaseMetric`. Defaults to None.
     """
 
     @staticmethod

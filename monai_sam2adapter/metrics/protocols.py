@@ -37,7 +37,7 @@ class MetricProtocol:
     title: str
     text: str
     larger_is_better: bool = True
-    create: Callable[[], CaseMetric] | None = None
+    create: Callable[..., CaseMetric] | None = None
 
 
 _AVERAGE = (
@@ -140,10 +140,11 @@ METRIC_PROTOCOLS: dict[str, MetricProtocol] = {
 """Metrics by their names in the bundles' evaluate.json, which are also columns of the reports; a new one goes here."""
 
 
-def create_metrics(names: Sequence[str]) -> dict[str, CaseMetric]:
+def create_metrics(names: Sequence[str], ignore_index: int | None = None) -> dict[str, CaseMetric]:
     """
     Args:
         names: of metrics, keys of :py:data:`METRIC_PROTOCOLS`.
+        ignore_index: see :py:class:`CaseMetric`. Defaults to None.
 
     Returns:
         new metrics by their names.
@@ -159,5 +160,5 @@ def create_metrics(names: Sequence[str]) -> dict[str, CaseMetric]:
         create = known.get(name)
         if create is None:
             raise ValueError(f"there is no metric {name!r}; {nearest_name(name, known)}")
-        metrics[name] = create()
+        metrics[name] = create(ignore_index=ignore_index)
     return metrics

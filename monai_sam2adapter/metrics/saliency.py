@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.metrics.regression import compute_mean_error_metrics
 from monai.utils import MetricReduction, look_up_option, optional_import
 
 from .case_scores import CaseScores
+from .scored_case import without_ignored
 
 __all__ = [
     "CaseEMeasureMetric",
@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _CURVE_STATISTICS = ("mean", "max", "adaptive")
+_MEASURES_OF_PLACE = ("Smeasure", "WeightedFmeasure")
 
 
 class ScoredMap:
@@ -33,15 +34,19 @@ class ScoredMap:
     Args:
         y_pred: probabilities, ``(K, X, Y)``.
         y: masks of 0 and 1, of the same shape.
+        ignore_index: what marks pixels that do not count, see :py:class:`ScoredCase`. S-measure and weighted F-measure
+            need the whole image: for them these pixels are background without a prediction. Defaults to None.
 
     Raises:
         ValueError: when the two are no images of one shape, or a value is out of its range.
     """
 
-    def __init__(self, y_pred: torch.Tensor, y: torch.Tensor) -> None:
+    def __init__(self, y_pred: torch.Tensor, y: torch.Tensor, ignore_index: int | None = None) -> None:
+        counted, y_pred, y = without_ignored(y_pred, y, ignore_index)
         _check(y_pred, y)
-        self.probabilities, self.mask = y_pred, y
-        self._pairs = list(zip(y_pred.double().numpy(force=True), y.bool().numpy(force=True), strict=True))
+        self.device = y_pred.device
+        self.images = y_pred.double().numpy(force=True), y.bool().numpy(force=True)
+        self.pixels = self.images if counted.all() else tuple(image[:, None, counted] for image in self.images)
 
     def step(self, measure: str) -> list[Any]:
         """
@@ -49,9 +54,11 @@ class ScoredMap:
             measure: name of a measure of pysodmetrics.
 
         Returns:
-            such a measure for each channel, which has been shown that channel.
+            such a measure for each channel, which has been shown that channel; those that depend on where pixels lie
+            have seen all of them.
         """
-        return [_step(getattr(sod_metrics(), measure)(), pair) for pair in self._pairs]
+        shown = self.images if measure in _MEASURES_OF_PLACE else self.pixels
+        return [_step(getattr(sod_metrics(), measure)(), pair) for pair in zip(*shown, strict=True)]
 
     @cached_property
     def e_measures(self) -> list[tuple[np.ndarray, float]]:
@@ -62,7 +69,7 @@ class ScoredMap:
     def f_measures(self) -> list[tuple[np.ndarray, float]]:
         """F-measure at 256 thresholds and at the adaptive one, for each channel."""
         found = []
-        for pair in self._pairs:
+        for pair in zip(*self.pixels, strict=True):
             handler = sod_metrics().FmeasureHandler(with_dynamic=True, with_adaptive=True)
             _step(sod_metrics().FmeasureV2({"f": handler}), pair)
             found.append((handler.dynamic_results[-1], handler.adaptive_results[-1]))
@@ -86,6 +93,7 @@ class SaliencyScores(CaseScores):
     Args:
         reduction: what :py:meth:`aggregate` returns, see :py:class:`CaseScores`: ``"mean"`` (one number, fit for a key
             metric), ``"mean_batch"`` (one per channel) or ``"none"``. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`CaseMetric` and :py:class:`ScoredMap`. Defaults to None.
 
     Raises:
         ImportError: when pysodmetrics is not installed.
@@ -93,8 +101,8 @@ class SaliencyScores(CaseScores):
 
     case_type = ScoredMap
 
-    def __init__(self, reduction: MetricReduction | str = "mean") -> None:
-        super().__init__(reduction=reduction)
+    def __init__(self, reduction: MetricReduction | str = "mean", ignore_index: int | None = None) -> None:
+        super().__init__(reduction=reduction, ignore_index=ignore_index)
         sod_metrics()  # before the work, not at the first case
 
     @abstractmethod
@@ -110,7 +118,7 @@ class SaliencyScores(CaseScores):
             scores from 0 to 1, ``(K,)``, or ``(K, 256)`` with one for each threshold; float32.
         """
         scores = np.array(self._channel_scores(case))
-        return torch.as_tensor(scores, dtype=torch.float32, device=case.probabilities.device)
+        return torch.as_tensor(scores, dtype=torch.float32, device=case.device)
 
     def get_buffer(self) -> torch.Tensor | None:
         """
@@ -134,6 +142,7 @@ class CaseSMeasureMetric(SaliencyScores):
 
     Args:
         reduction: see :py:class:`SaliencyScores`. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`SaliencyScores`. Defaults to None.
 
     Raises:
         ImportError: when pysodmetrics is not installed.
@@ -156,14 +165,20 @@ class CaseEMeasureMetric(SaliencyScores):
         statistic: how probabilities become binary maps: "mean" of all 256 thresholds, "max", the one that is best for
             the whole set, or "adaptive", twice the mean probability of the image. Defaults to "mean".
         reduction: see :py:class:`SaliencyScores`. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`SaliencyScores`. Defaults to None.
 
     Raises:
         ImportError: when pysodmetrics is not installed.
         ValueError: when ``statistic`` is unknown.
     """
 
-    def __init__(self, statistic: str = "mean", reduction: MetricReduction | str = "mean") -> None:
-        super().__init__(reduction)
+    def __init__(
+        self,
+        statistic: str = "mean",
+        reduction: MetricReduction | str = "mean",
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__(reduction, ignore_index)
         self.statistic = look_up_option(statistic, _CURVE_STATISTICS)
 
     def _channel_scores(self, case: ScoredMap) -> list[Any]:
@@ -184,14 +199,20 @@ class CaseFMeasureMetric(SaliencyScores):
             binary maps, "mean" of all 256 thresholds, "max", the one that is best for the whole set, or "adaptive",
             twice the mean probability of the image. Defaults to "weighted".
         reduction: see :py:class:`SaliencyScores`. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`SaliencyScores`. Defaults to None.
 
     Raises:
         ImportError: when pysodmetrics is not installed.
         ValueError: when ``statistic`` is unknown.
     """
 
-    def __init__(self, statistic: str = "weighted", reduction: MetricReduction | str = "mean") -> None:
-        super().__init__(reduction)
+    def __init__(
+        self,
+        statistic: str = "weighted",
+        reduction: MetricReduction | str = "mean",
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__(reduction, ignore_index)
         self.statistic = look_up_option(statistic, ("weighted", *_CURVE_STATISTICS))
 
     def _channel_scores(self, case: ScoredMap) -> list[Any]:
@@ -207,16 +228,18 @@ class CaseMAEMetric(CaseScores):
 
     Args:
         reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`CaseMetric`. Defaults to None.
     """
 
     case_type = ScoredMap
 
-    def __init__(self, reduction: MetricReduction | str = "mean") -> None:
-        super().__init__(reduction=reduction)
+    def __init__(self, reduction: MetricReduction | str = "mean", ignore_index: int | None = None) -> None:
+        super().__init__(reduction=reduction, ignore_index=ignore_index)
 
     def score_case(self, case: ScoredMap) -> torch.Tensor:
-        error = compute_mean_error_metrics(case.probabilities[None], case.mask[None], torch.abs)[0]
-        return torch.as_tensor(error).detach()
+        probabilities, mask = case.pixels
+        error = np.abs(probabilities - mask).mean()
+        return torch.as_tensor([error], dtype=torch.float32, device=case.device)
 
 
 def sod_metrics() -> Any:

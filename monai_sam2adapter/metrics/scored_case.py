@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from monai.data import MetaTensor
+from monai.metrics.utils import create_ignore_mask
 from scipy.spatial import KDTree
 
 __all__ = ["ScoredCase"]
@@ -21,6 +22,8 @@ class ScoredCase:
     Args:
         y_pred: one-hot prediction, ``(C, *spatial)``, zeros and ones. A single channel is a foreground.
         y: one-hot truth, of the same shape.
+        ignore_index: what marks voxels that count nowhere, as in MONAI's metrics: of several channels, all are 0 there;
+            a single channel holds this number. They are outside of every structure. Defaults to None: all count.
 
     Attributes:
         device: where the prediction was.
@@ -32,7 +35,7 @@ class ScoredCase:
         ValueError: when the shapes differ or have no spatial axis, or when a value is neither 0 nor 1.
     """
 
-    def __init__(self, y_pred: torch.Tensor, y: torch.Tensor) -> None:
+    def __init__(self, y_pred: torch.Tensor, y: torch.Tensor, ignore_index: int | None = None) -> None:
         if y_pred.shape != y.shape or y.ndim < 2:
             raise ValueError(
                 f"expected a prediction and a label of one shape (C, *spatial), got {tuple(y_pred.shape)} and "
@@ -43,6 +46,7 @@ class ScoredCase:
         self.shape = tuple(y.shape[1:])
         images = [image for image in (y, y_pred) if isinstance(image, MetaTensor)]
         self.spacing = [float(step) for step in images[0].pixdim[: len(self.shape)]] if images else None
+        self._counted, y_pred, y = without_ignored(y_pred, y, ignore_index)
         self._pred, self._truth = _to_masks("prediction", y_pred), _to_masks("label", y)
         self._surface_voxels: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         self._distances: dict[tuple[int, tuple[float, ...]], tuple[np.ndarray, np.ndarray]] = {}
@@ -85,9 +89,10 @@ class ScoredCase:
         Raises:
             ValueError: when a voxel has no class or more than one.
         """
-        pred, truth = _class_numbers("prediction", self._pred), _class_numbers("label", self._truth)
+        pred = _class_numbers("prediction", self._pred, self._counted)
+        truth = _class_numbers("label", self._truth, self._counted)
         n_classes = max(2, len(self._truth))
-        pairs = np.bincount((truth * n_classes + pred).ravel(), minlength=n_classes**2)
+        pairs = np.bincount(truth * n_classes + pred, minlength=n_classes**2)
         return torch.from_numpy(pairs.reshape(n_classes, n_classes)).to(self.device)
 
     def surface_distances(self, channel: int, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -122,6 +127,18 @@ class ScoredCase:
         return self._surface_voxels[channel]
 
 
+def without_ignored(
+    y_pred: torch.Tensor, y: torch.Tensor, ignore_index: int | None
+) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
+    """Which voxels count, ``(*spatial)``, and prediction and truth, 0 at the others."""
+    counted = create_ignore_mask(y[None], ignore_index)
+    if counted is None:
+        return np.ones(y.shape[1:], dtype=bool), y_pred, y
+    mask = counted[0].bool()
+    zero = torch.zeros((), dtype=y.dtype, device=y.device)
+    return mask[0].numpy(force=True), torch.where(mask, y_pred, zero.to(y_pred)), torch.where(mask, y, zero)
+
+
 def _to_masks(name: str, one_hot: torch.Tensor) -> np.ndarray:
     values = one_hot.as_tensor() if isinstance(one_hot, MetaTensor) else one_hot
     if not ((values == 0) | (values == 1)).all():
@@ -133,21 +150,22 @@ def _to_masks(name: str, one_hot: torch.Tensor) -> np.ndarray:
     return values.bool().numpy(force=True)
 
 
-def _class_numbers(name: str, masks: np.ndarray) -> np.ndarray:
-    """One-hot masks, ``(C, *spatial)``, to class numbers, ``(*spatial)``; a single channel is class 1."""
+def _class_numbers(name: str, masks: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Classes of the counted voxels, in a row, of masks ``(C, *spatial)``; a single channel is class 1."""
     if len(masks) == 1:
-        return masks[0].astype(np.intp)
+        return masks[0][counted].astype(np.intp)
     numbers = np.zeros(masks.shape[1:], dtype=np.intp)
     for number, mask in enumerate(masks[1:], start=1):
         numbers[mask] = number
     # every voxel has a class, and there are as many classes as voxels: just one each
-    if not np.logical_or.reduce(masks).all() or np.count_nonzero(masks) != numbers.size:
+    total = np.count_nonzero(masks)
+    if np.count_nonzero(np.logical_or.reduce(masks)) != total or np.count_nonzero(counted) != total:
         raise ValueError(
             f"the {name} has voxels of no class or of several, expected one of the {len(masks)} channels at each "
             "voxel; a pooled score needs classes that exclude each other: make them one-hot with "
             "monai.transforms.AsDiscreted(argmax=..., to_onehot=...)."
         )
-    return numbers
+    return numbers[counted]
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:

@@ -29,6 +29,7 @@ class TransUNetDiceMetric(CaseScores):
     Args:
         include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
         reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`CaseMetric`. Defaults to None.
     """
 
     def score_case(self, case: ScoredCase) -> torch.Tensor:
@@ -51,10 +52,16 @@ class TransUNetHausdorffDistanceMetric(CaseDistanceScores):
     Args:
         include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
         reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
+        ignore_index: see :py:class:`CaseMetric`. Defaults to None.
     """
 
-    def __init__(self, include_background: bool = False, reduction: MetricReduction | str = "mean") -> None:
-        super().__init__(1, include_background, reduction)
+    def __init__(
+        self,
+        include_background: bool = False,
+        reduction: MetricReduction | str = "mean",
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__(1, include_background, reduction, ignore_index)
 
     def _distance(self, to_truth: torch.Tensor, to_pred: torch.Tensor) -> torch.Tensor:
         return torch.tensor(np.percentile(np.concatenate([to_truth, to_pred]), 95))

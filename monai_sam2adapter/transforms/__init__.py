@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from .gray_mask_to_labeld import GrayMaskToLabeld
 from .normalize_channelsd import NormalizeChannelsd
+from .one_hot_labelsd import OneHotLabelsd
 from .require import (
     RequireDimensionsd,
     RequireFinited,
@@ -19,6 +20,7 @@ from .segment_logitsd import SegmentLogitsd
 __all__ = [
     "GrayMaskToLabeld",
     "NormalizeChannelsd",
+    "OneHotLabelsd",
     "RequireDimensionsd",
     "RequireFinited",
     "RequireHounsfieldd",

@@ -11,8 +11,8 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_numpy
 
-from ..data.pixel_values import gray_mask_problem
-from .require import file_of
+from ..data.pixel_values import counted_pixels, gray_mask_problem
+from .require import file_of, require_ignore_label
 
 __all__ = ["GrayMaskToLabeld"]
 
@@ -32,9 +32,12 @@ class GrayMaskToLabeld(MapTransform):
         allow_missing_keys: whether a key may be missing. Defaults to False.
         soft: whether masks may hold any value from 0 to 255, as those with smooth edges do. Masks of several classes
             cannot be told from these. Defaults to False.
+        ignore_label: gray value of pixels that count in no loss and no metric, 2 to 254, or about so in JPEG files; it
+            becomes their label. Defaults to None: there are none.
 
     Raises:
-        ValueError: when ``threshold`` is not from 1 to 255, or ``bright_class`` neither 0 nor 1.
+        ValueError: when ``threshold`` is not from 1 to 255, ``bright_class`` neither 0 nor 1, or ``ignore_label`` not
+            from 2 to 254.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class GrayMaskToLabeld(MapTransform):
         bright_class: int = 1,
         allow_missing_keys: bool = False,
         soft: bool = False,
+        ignore_label: int | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if not 1 <= threshold <= 255:
@@ -52,7 +56,10 @@ class GrayMaskToLabeld(MapTransform):
             raise ValueError(f"bright_class is {bright_class}, expected 0 or 1.")
         self.threshold = threshold
         self.bright_class = bright_class
+        if ignore_label is not None:
+            require_ignore_label(ignore_label, 2, 254)  # 255 is white, 0 black
         self.soft = soft
+        self.ignore_label = ignore_label
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
@@ -69,10 +76,13 @@ class GrayMaskToLabeld(MapTransform):
         for key in self.key_iterator(items):
             mask = items[key]
             file = file_of(mask, key)
-            problem = gray_mask_problem(convert_to_numpy(mask), file, self.soft)
+            values = convert_to_numpy(mask)
+            problem = gray_mask_problem(values, file, self.soft, self.ignore_label)
             if problem:
                 raise ValueError(f"{file} {problem}. Repair the file.")
             bright = mask >= self.threshold
             labels = bright if self.bright_class else ~bright
             items[key] = labels.to(mask.dtype) if isinstance(mask, torch.Tensor) else labels.astype(mask.dtype)
+            if self.ignore_label is not None:
+                items[key][~counted_pixels(values, file, self.ignore_label)] = self.ignore_label
         return items

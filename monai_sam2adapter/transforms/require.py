@@ -147,7 +147,8 @@ class RequireHounsfieldd(_Requirement):
 
 class RequireLabelsd(_Requirement):
     """
-    Pass masks on as they are, or stop with the file's name where a value is no integer from 0 to ``num_classes - 1``.
+    Pass masks on as they are, or stop with the file's name where a value is no integer from 0 to ``num_classes - 1``,
+    nor the label of pixels that do not count.
 
     A loss or a metric would stop without that name, on a GPU with an error about the device, or not at all.
 
@@ -155,28 +156,58 @@ class RequireLabelsd(_Requirement):
         keys: keys of the masks.
         num_classes: number of classes, background counted.
         allow_missing_keys: whether a key may be missing. Defaults to False.
+        ignore_label: value of pixels that count in no loss and no metric, above the classes and at most 255. Defaults
+            to None: there are none.
 
     Raises:
-        ValueError: when ``num_classes`` is below 1.
+        ValueError: when ``num_classes`` is below 1, or ``ignore_label`` is another number.
     """
 
-    def __init__(self, keys: KeysCollection, num_classes: int, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        num_classes: int,
+        allow_missing_keys: bool = False,
+        ignore_label: int | None = None,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
         if num_classes < 1:
             raise ValueError(f"num_classes is {num_classes}, expected at least 1.")
+        if ignore_label is not None:
+            require_ignore_label(ignore_label, num_classes)
         self.num_classes = num_classes
+        self.ignore_label = ignore_label
 
     def _problem(self, image: Any, items: Mapping[Hashable, Any]) -> str:
         labels = convert_to_tensor(image, track_meta=False)
         # written so that NaN is another value too
-        wrong = labels[~((labels >= 0) & (labels < self.num_classes) & (labels == labels.floor()))]
+        right = (labels >= 0) & (labels < self.num_classes) & (labels == labels.floor())
+        wrong = labels[~right if self.ignore_label is None else ~right & (labels != self.ignore_label)]
         if not wrong.numel():
             return ""
         values = torch.unique(wrong)
         text = ", ".join(f"{value:g}" for value in values[:5].tolist()) + (", ..." if len(values) > 5 else "")
+        ignored = "" if self.ignore_label is None else f" and {self.ignore_label} for pixels that do not count"
         return (
-            f"holds the values {text} in {wrong.numel()} places; expected integers from 0 to {self.num_classes - 1}. "
-            "Repair the file, or map its values to classes."
+            f"holds the values {text} in {wrong.numel()} places; expected integers from 0 to {self.num_classes - 1}"
+            f"{ignored}. Repair the file, map its values to classes, or give the one that does not count as "
+            "ignore_label."
+        )
+
+
+def require_ignore_label(ignore_label: Any, first: int, last: int = 255) -> None:
+    """
+    Args:
+        ignore_label: label of pixels that do not count.
+        first: the lowest number that it may be.
+        last: the highest one. Defaults to 255: labels are kept in 8 bits.
+
+    Raises:
+        ValueError: when it is no integer from first to last.
+    """
+    if type(ignore_label) is not int or not first <= ignore_label <= last:
+        raise ValueError(
+            f"ignore_label is {ignore_label!r}, expected an integer from {first} to {last}, which no class has."
         )
 
 

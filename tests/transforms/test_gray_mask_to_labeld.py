@@ -35,13 +35,36 @@ class TestGrayMaskToLabeld:
         with pytest.raises(ValueError, match="has no value above 1"):
             GrayMaskToLabeld("label", soft=True)({"label": mask.clamp(max=1)})
 
+    @pytest.mark.parametrize(
+        ("file", "values", "labels"),
+        [
+            ("a.png", [0, 128, 255], [0, 128, 1]),
+            ("a.png", [128, 128, 128], [128, 128, 128]),
+            ("a.jpg", [3, 126, 131], [0, 128, 128]),
+            ("a.jpg", [130, 248, 255], [128, 1, 1]),
+        ],
+    )
+    def test_pixels_that_do_not_count_keep_their_value(self, file: str, values: list, labels: list) -> None:
+        mask = MetaTensor(torch.tensor(values), meta={"filename_or_obj": file})
+        assert GrayMaskToLabeld("label", ignore_label=128)({"label": mask})["label"].tolist() == labels
+
+    def test_what_is_near_them_is_an_error_in_a_lossless_file(self) -> None:
+        mask = MetaTensor(torch.tensor([0, 127, 128, 255]), meta={"filename_or_obj": "a.png"})
+        with pytest.raises(ValueError, match=r"has other gray values in 33 % of its pixels \(127\)"):
+            GrayMaskToLabeld("label", ignore_label=128)({"label": mask})
+
     def test_names_the_file_of_a_mask_of_0_and_1(self) -> None:
         mask = MetaTensor(torch.tensor([0, 1]), meta={"filename_or_obj": "a/mask.png"})
         with pytest.raises(ValueError, match=r"a/mask\.png has no value above 1; expected 0 .* Repair the file"):
             GrayMaskToLabeld("label")({"label": mask})
 
     @pytest.mark.parametrize(
-        ("kwargs", "message"), [({"threshold": 0}, "threshold is 0"), ({"bright_class": 2}, "bright_class is 2")]
+        ("kwargs", "message"),
+        [
+            ({"threshold": 0}, "threshold is 0"),
+            ({"bright_class": 2}, "bright_class is 2"),
+            ({"ignore_label": 255}, "ignore_label is 255, expected an integer from 2 to 254"),
+        ],
     )
     def test_wrong_options_are_errors(self, kwargs: dict[str, int], message: str) -> None:
         with pytest.raises(ValueError, match=message):

@@ -159,6 +159,17 @@ class TestRequireLabelsd:
         with pytest.raises(ValueError, match="num_classes is 0, expected at least 1"):
             RequireLabelsd("label", 0)
 
+    def test_passes_the_label_to_ignore_on_and_no_other(self) -> None:
+        label = torch.tensor([0.0, 2, 255])
+        assert RequireLabelsd("label", 3, ignore_label=255)({"label": label})["label"] is label
+        with pytest.raises(ValueError, match="the values 255 in 1 places; expected integers from 0 to 2 and 3 for pix"):
+            RequireLabelsd("label", 3, ignore_label=3)({"label": label})
+
+    @pytest.mark.parametrize("ignore_label", [-1, 0, 2, 256, 1.5, "255", True])
+    def test_the_label_to_ignore_is_no_class_and_fits_8_bits(self, ignore_label: object) -> None:
+        with pytest.raises(ValueError, match=r"ignore_label is .*, expected an integer from 3 to 255"):
+            RequireLabelsd("label", 3, ignore_label=ignore_label)
+
 
 class TestRequireSameGeometryd:
     @staticmethod

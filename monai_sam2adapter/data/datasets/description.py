@@ -43,6 +43,7 @@ def describe_volumes(
     output_dir: str | os.PathLike[str] | None = None,
     default: Mapping[str, Any] | None = None,
     progress: bool = True,
+    ignore_label: int | None = None,
 ) -> dict[str, Any]:
     """
     Choose from the training cases how volumes are read, normalized and cut.
@@ -68,6 +69,7 @@ def describe_volumes(
         default: what to return without a ``dataset_dir``, so that a network can be built without data. Defaults to
             None: that is an error.
         progress: whether to show progress bars. Defaults to True.
+        ignore_label: value of voxels that do not count. Defaults to None: all count.
 
     Returns:
         ``class_names``; ``channel_names`` and ``num_channels``; ``normalization``, for each channel ``lower``,
@@ -83,17 +85,17 @@ def describe_volumes(
     if dataset_dir is None:
         return _default_of(default)
     cases = volume_datalist(dataset_dir, "train", fold, split_file)
-    found = find_labeled_cases(dataset_dir, "volume")
+    found = _find(dataset_dir, "volume", ignore_label)
     number = len(read_volume(cases[0]["image"], len(found.channel_names) if found.channel_names else None)[0])
     channel_names = list(found.channel_names or (f"channel {index}" for index in range(number)))
     if modality is not None:
         channel_names = list(ensure_tuple_rep(modality, number))
     is_ct = [re.search(r"\bct\b", name, re.IGNORECASE) is not None for name in channel_names]
-    key = _key(cases, found.class_names, is_ct)
+    key = _key(cases, found.class_names, is_ct, ignore_label)
     fingerprint = _kept_fingerprint(output_dir, key)
     if fingerprint is None:
-        class_names = find_classes(found, "volume", progress)[0]
-        fingerprint = {**_measure_volumes(cases, class_names, is_ct, progress), "key": key}
+        class_names = find_classes(found, "volume", progress, ignore_label)[0]
+        fingerprint = {**_measure_volumes(cases, class_names, is_ct, progress, ignore_label), "key": key}
     spacing = fingerprint["spacing"]
     return _described(
         {
@@ -115,6 +117,7 @@ def describe_pictures(
     output_dir: str | os.PathLike[str] | None = None,
     default: Mapping[str, Any] | None = None,
     progress: bool = True,
+    ignore_label: int | None = None,
 ) -> dict[str, Any]:
     """
     Choose from the training pictures how pictures are read and normalized.
@@ -131,6 +134,7 @@ def describe_pictures(
         output_dir: as in ``describe_volumes``. Defaults to None.
         default: as in ``describe_volumes``. Defaults to None.
         progress: whether to show progress bars. Defaults to True.
+        ignore_label: as in ``describe_volumes``. Defaults to None.
 
     Returns:
         as from ``describe_volumes``, with ``black_and_white``, whether masks are of 0 and 255 and not of class numbers,
@@ -145,11 +149,11 @@ def describe_pictures(
     if modality is not None:
         look_up_option(modality, ("RGB", "gray"))
     cases = picture_datalist(dataset_dir, "train", fold, split_file)
-    found = find_labeled_cases(dataset_dir, "picture")
-    key = _key(cases, found.class_names)
+    found = _find(dataset_dir, "picture", ignore_label)
+    key = _key(cases, found.class_names, ignore_label)
     fingerprint = _kept_fingerprint(output_dir, key)
     if fingerprint is None:
-        fingerprint = {**_measure_pictures(cases, found, progress), "key": key}
+        fingerprint = {**_measure_pictures(cases, found, progress, ignore_label), "key": key}
     is_rgb = fingerprint["has_colors"] if modality is None else modality == "RGB"
     return _described(
         {
@@ -231,22 +235,38 @@ def _default_of(default: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(default)
 
 
+def _find(dataset_dir: str | os.PathLike[str], kind: str, ignore_label: int | None) -> LabeledCases:
+    """All cases, whose label to ignore is the one that was asked for."""
+    found = find_labeled_cases(dataset_dir, kind)
+    if found.ignore_label is not None and ignore_label != found.ignore_label:
+        raise ValueError(
+            f"{found.file} has a label 'ignore', {found.ignore_label}, but ignore_label is {ignore_label}; give "
+            f"--ignore_label {found.ignore_label}, so that it counts in no loss and no metric"
+        )
+    return found
+
+
 def _measure_volumes(
-    cases: Sequence[Mapping[str, Any]], class_names: Sequence[str], is_ct: Sequence[bool], progress: bool
+    cases: Sequence[Mapping[str, Any]],
+    class_names: Sequence[str],
+    is_ct: Sequence[bool],
+    progress: bool,
+    ignore_label: int | None,
 ) -> dict[str, Any]:
     counts = np.zeros(len(class_names), dtype=np.int64)
     shapes, spacings = [], []
     foreground: list[list[np.ndarray]] = [[] for _ in is_ct]
     for case in tqdm(cases, desc="Describing volumes", unit="volume", disable=not progress):
         labels, affine = read_volume(case["label"], 1)
-        counts += count_labels(labels, case["label"], len(class_names))
+        counted = to_classes(labels, case["label"], False, ignore_label)
+        counts += count_labels(counted, case["label"], len(class_names))
         shapes.append(labels.shape[1:])
         spacings.append(voxel_spacing(affine))
         if any(is_ct):
             image = read_volume(case["image"], len(is_ct))[0]
             if image.shape[1:] != labels.shape[1:]:
                 raise ValueError(f"{case['label']} has the shape {labels.shape[1:]}, its image {image.shape[1:]}")
-            inside = labels[0] > 0
+            inside = (labels[0] > 0) & (labels[0] != ignore_label)
             step = max(1, int(np.ceil(inside.sum() * len(cases) / _MOST_VOXELS)))
             for values, channel, wanted in zip(foreground, image, is_ct, strict=True):
                 values += [channel[inside][::step].astype(np.float32)] if wanted else []
@@ -269,14 +289,17 @@ def _percentiles(values: Sequence[np.ndarray]) -> dict[str, float]:
     return {"lower": float(lower), "upper": float(upper), "mean": float(mean), "std": float(std)}
 
 
-def _measure_pictures(cases: Sequence[Mapping[str, Any]], found: LabeledCases, progress: bool) -> dict[str, Any]:
-    class_names, black_and_white = find_classes(found, "picture", progress)
+def _measure_pictures(
+    cases: Sequence[Mapping[str, Any]], found: LabeledCases, progress: bool, ignore_label: int | None
+) -> dict[str, Any]:
+    class_names, black_and_white = find_classes(found, "picture", progress, ignore_label)
     counts = np.zeros(len(class_names), dtype=np.int64)
     sizes, has_colors = [], False
     for case in tqdm(cases, desc="Describing pictures", unit="picture", disable=not progress):
         image, label = read_picture(case["image"]), case["label"]
         has_colors = has_colors or (len(image) == 3 and not (image == image[:1]).all())
-        counts += count_labels(to_classes(read_picture(label), label, black_and_white), label, len(class_names))
+        counted = to_classes(read_picture(label), label, black_and_white, ignore_label)
+        counts += count_labels(counted, label, len(class_names))
         sizes.append(image.shape[:0:-1])
     return {
         "cases": len(cases),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from ..pixel_values import gray_mask_problem
+from ..pixel_values import counted_pixels, gray_mask_problem
 from ..readers import ImageFileReader, VolumeReader
 from .layouts import LabeledCases
 
@@ -58,25 +58,27 @@ def read_picture(file: str) -> np.ndarray:
     return pages[0][None] if pages[0].ndim == 2 else np.moveaxis(pages[0], -1, 0)
 
 
-def to_classes(labels: np.ndarray, file: str, black_and_white: bool) -> np.ndarray:
+def to_classes(labels: np.ndarray, file: str, black_and_white: bool, ignore_label: int | None = None) -> np.ndarray:
     """
     Args:
         labels: a mask, ``(1, ...)``, or of 3 equal channels.
         file: where it is from.
         black_and_white: whether it is cut into black and white.
+        ignore_label: value of pixels that do not count. Defaults to None: all count.
 
     Returns:
-        class numbers, ``(...)``.
+        class numbers of the pixels that count, in a row.
 
     Raises:
         ValueError: when the mask has colors, or is to be cut and has other values than black and white.
     """
     if len(labels) > 1 and not (labels == labels[:1]).all():
         raise ValueError(f"{file} has colors, expected gray values that are class numbers, or black and white")
-    problem = gray_mask_problem(labels[0], file) if black_and_white else ""
+    problem = gray_mask_problem(labels[0], file, ignore_label=ignore_label) if black_and_white else ""
     if problem:
         raise ValueError(f"{file} {problem}")
-    return labels[0] >= 128 if black_and_white else labels[0]
+    counted = labels[0][counted_pixels(labels[0], file, ignore_label)]
+    return counted >= 128 if black_and_white else counted
 
 
 def count_labels(labels: np.ndarray, file: str, num_classes: int | None = None) -> np.ndarray:
@@ -100,12 +102,14 @@ def count_labels(labels: np.ndarray, file: str, num_classes: int | None = None) 
         raise ValueError(
             f"{file} has the labels {text} in {counts[wrong].sum()} places; expected integers from 0 to {highest}"
         )
-    total = np.zeros(int(values.max()) + 1 if num_classes is None else num_classes, dtype=np.int64)
+    total = np.zeros(int(values.max(initial=0)) + 1 if num_classes is None else num_classes, dtype=np.int64)
     total[values.astype(int)] = counts
     return total
 
 
-def find_classes(found: LabeledCases, kind: str, progress: bool = True) -> tuple[tuple[str, ...], bool]:
+def find_classes(
+    found: LabeledCases, kind: str, progress: bool = True, ignore_label: int | None = None
+) -> tuple[tuple[str, ...], bool]:
     """
     Name the classes: as the data do, else by what is in the labels.
 
@@ -113,6 +117,7 @@ def find_classes(found: LabeledCases, kind: str, progress: bool = True) -> tuple
         found: the cases; labels are read where the data do not name the classes, and of all pictures.
         kind: "volume" or "picture".
         progress: whether to show a progress bar. Defaults to True.
+        ignore_label: value of pixels that do not count. Defaults to None: all count.
 
     Returns:
         the names, background first (``class 1`` and so on, where the data do not say), and whether masks are black and
@@ -130,13 +135,15 @@ def find_classes(found: LabeledCases, kind: str, progress: bool = True) -> tuple
     for case in tqdm(found.all_cases, desc="Finding classes", unit=kind, disable=not progress):
         file = case["label"]
         try:
-            labels = to_classes(read_volume(file, 1)[0] if kind == "volume" else read_picture(file), file, False)
+            mask = read_volume(file, 1)[0] if kind == "volume" else read_picture(file)
+            labels = to_classes(mask, file, False, ignore_label)
         except (OSError, ValueError) as error:  # reading it again, to train or to check, tells
             errors.append(error)
             continue
         in_file = set(np.unique(labels).tolist())
         is_jpeg = file.lower().endswith((".jpg", ".jpeg"))
-        may_be_cut = may_be_cut and (not gray_mask_problem(labels, file) if is_jpeg else in_file <= {0, 255})
+        is_cut = not gray_mask_problem(mask, file, ignore_label=ignore_label) if is_jpeg else in_file <= {0, 255}
+        may_be_cut = may_be_cut and is_cut
         values |= in_file
     if errors and not values:
         raise errors[0]
@@ -149,6 +156,7 @@ def find_classes(found: LabeledCases, kind: str, progress: bool = True) -> tuple
         shown = ", ".join(f"{value:g}" for value in sorted(values)[:12])
         raise ValueError(
             f"{found.file} does not name its classes, and its labels have the values {shown}; expected 0 (background), "
-            "1, 2, ... without a gap. Repair the labels, or name the classes: 'labels' in dataset.json or the datalist"
+            "1, 2, ... without a gap. Repair the labels, name the one that does not count as ignore_label, or name the "
+            "classes: 'labels' in dataset.json or the datalist"
         )
     return ("background", *(f"class {number}" for number in range(1, int(highest) + 1))), False

@@ -36,6 +36,7 @@ class LabeledCases:
             each channel), ``label`` (a path) and ``case``; all in ``train`` where the data do not say.
         class_names: what the labels 0, 1, ... stand for; None where the data do not say.
         channel_names: names of the channels, such as CT; None where the data do not say.
+        ignore_label: number of the label ``ignore`` of nnU-Net, whose voxels do not count; None where there is none.
         folds: the number of the fold that a training case is validated in, where the data say.
         problems: one text for everything that is missing, of no use, or there twice, with its file.
         notes: one text for everything that is left out.
@@ -45,6 +46,7 @@ class LabeledCases:
     cases: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {part: [] for part in _LISTS})
     class_names: tuple[str, ...] | None = None
     channel_names: tuple[str, ...] | None = None
+    ignore_label: int | None = None
     folds: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -81,7 +83,7 @@ def find_labeled_cases(dataset_dir: str | os.PathLike[str] | None, kind: str) ->
     Raises:
         FileNotFoundError: when there is no such folder or file.
         ValueError: when it is of another layout, or the JSON is malformed: labels that are no numbers from 0 up,
-            regions or a label to ignore (of nnU-Net), lists of something else.
+            regions (of nnU-Net), lists of something else.
     """
     if dataset_dir is None:  # the default of the bundles
         raise ValueError(f"there is no dataset_dir; expected {LAYOUTS}")
@@ -113,15 +115,18 @@ def _read_json(path: Path) -> LabeledCases:
         raise ValueError(f"{path} holds a {type(content).__name__}, expected an object: {LAYOUTS}")
     found = LabeledCases(path)
     if "labels" in content:
-        found.class_names = _class_names(content["labels"], path)
+        found.class_names, found.ignore_label = _class_names(content["labels"], path)
     for key in ("channel_names", "modality"):
         if key in content and found.channel_names is None:
             found.channel_names = _channel_names(content[key], key, path)
     return found
 
 
-def _class_names(labels: Any, path: Path) -> tuple[str, ...]:
-    """Names by number, of ``{"0": "background"}`` (MSD, nnU-Net v1) or ``{"background": 0}`` (nnU-Net v2)."""
+def _class_names(labels: Any, path: Path) -> tuple[tuple[str, ...], int | None]:
+    """
+    Names by number, and the number of the label to ignore, of ``{"0": "background"}`` (MSD, nnU-Net v1) or
+    ``{"background": 0}`` (nnU-Net v2).
+    """
     expected = 'expected {"0": "background", "1": "name", ...} or {"background": 0, "name": 1, ...}'
     if not isinstance(labels, dict) or not labels:
         raise ValueError(f"{path}: labels is {labels!r}; {expected}")
@@ -131,11 +136,6 @@ def _class_names(labels: Any, path: Path) -> tuple[str, ...]:
             f"{path}: the labels {', '.join(regions)} are regions, each of several numbers, which are not supported "
             "yet; give each number one name"
         )
-    if "ignore" in {str(text).lower() for pair in labels.items() for text in pair}:
-        raise ValueError(
-            f"{path}: there is a label to ignore, which is not supported yet; give it the number of a class, or leave "
-            "out its cases"
-        )
     numbers: dict[int, str] = {}
     for key, value in labels.items():
         by_name = isinstance(value, int) and not isinstance(value, bool)
@@ -143,12 +143,15 @@ def _class_names(labels: Any, path: Path) -> tuple[str, ...]:
         if number < 0 or not isinstance(name, str) or not name or number in numbers:
             raise ValueError(f"{path}: the label {key!r}: {value!r} is malformed, or there twice; {expected}")
         numbers[number] = name
+    ignored = next((number for number, name in numbers.items() if name.lower() == "ignore"), None)
+    if ignored is not None:
+        del numbers[ignored]
     if sorted(numbers) != list(range(len(numbers))) or len(numbers) < 2 or len(set(numbers.values())) < len(numbers):
         raise ValueError(
             f"{path}: the labels have the numbers {sorted(numbers)}; expected 0 (background), 1, 2, ... without a gap, "
             "each with its own name"
         )
-    return tuple(numbers[number] for number in range(len(numbers)))
+    return tuple(numbers[number] for number in range(len(numbers))), ignored
 
 
 def _channel_names(channels: Any, key: str, path: Path) -> tuple[str, ...]:

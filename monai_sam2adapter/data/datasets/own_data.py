@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,10 @@ def picture_datalist(
 
 
 def check_volumes(
-    dataset_dir: str | os.PathLike[str], split_file: str | os.PathLike[str] | None = None, progress: bool = True
+    dataset_dir: str | os.PathLike[str],
+    split_file: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    ignore_label: int | None = None,
 ) -> DatasetReport:
     """
     Read anyone's volumes and labels, count what is there and find what is wrong.
@@ -89,6 +92,8 @@ def check_volumes(
         dataset_dir: as in ``volume_datalist``.
         split_file: as in ``volume_datalist``; all folds are counted.
         progress: whether to show a progress bar. Defaults to True.
+        ignore_label: value of the labels that does not count. Defaults to None: the number of the label ``ignore``,
+            where the data name one.
 
     Returns:
         the report.
@@ -97,11 +102,14 @@ def check_volumes(
         FileNotFoundError: as in ``volume_datalist``.
         ValueError: when there is no case, or the layout or the split file is malformed.
     """
-    return _check(dataset_dir, "volume", split_file, progress)
+    return _check(dataset_dir, "volume", split_file, progress, ignore_label)
 
 
 def check_pictures(
-    dataset_dir: str | os.PathLike[str], split_file: str | os.PathLike[str] | None = None, progress: bool = True
+    dataset_dir: str | os.PathLike[str],
+    split_file: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    ignore_label: int | None = None,
 ) -> DatasetReport:
     """
     Read anyone's pictures and masks, count what is there and find what is wrong.
@@ -110,6 +118,8 @@ def check_pictures(
         dataset_dir: as in ``picture_datalist``.
         split_file: as in ``picture_datalist``; all folds are counted.
         progress: whether to show a progress bar. Defaults to True.
+        ignore_label: value of the labels that does not count. Defaults to None: the number of the label ``ignore``,
+            where the data name one.
 
     Returns:
         the report.
@@ -118,7 +128,7 @@ def check_pictures(
         FileNotFoundError: as in ``picture_datalist``.
         ValueError: as in ``check_volumes``.
     """
-    return _check(dataset_dir, "picture", split_file, progress)
+    return _check(dataset_dir, "picture", split_file, progress, ignore_label)
 
 
 def _datalist(
@@ -171,13 +181,19 @@ def _folds(found: LabeledCases, split_file: str | os.PathLike[str] | None) -> li
 
 
 def _check(
-    dataset_dir: str | os.PathLike[str], kind: str, split_file: str | os.PathLike[str] | None, progress: bool
+    dataset_dir: str | os.PathLike[str],
+    kind: str,
+    split_file: str | os.PathLike[str] | None,
+    progress: bool,
+    ignore_label: int | None,
 ) -> DatasetReport:
     found = find_labeled_cases(dataset_dir, kind)
+    if ignore_label is not None:
+        found.ignore_label = ignore_label
     parts = name_parts(_folds(found, split_file))
     if split_file is None and not found.cases["test"]:  # where the part for validation stands in for it
         parts = {name: names for name, names in parts.items() if not name.endswith("test")}
-    class_names, black_and_white = find_classes(found, kind, progress)
+    class_names, black_and_white = find_classes(found, kind, progress, found.ignore_label)
     report = DatasetReport(f"{kind}s", str(dataset_dir), class_names, problems=list(found.problems), image_word=kind)
     report.voxel_word = "voxel" if kind == "volume" else "pixel"
     for part in parts:
@@ -187,7 +203,7 @@ def _check(
         files = [case["image"]] if isinstance(case["image"], str) else case["image"]
         missing = [file for file in (*files, case["label"]) if not Path(file).is_file()]
         if not missing:  # which is a problem of the layout
-            _check_case(case, files[0], kind, report, found.channel_names, black_and_white)
+            _check_case(case, files[0], kind, report, found, black_and_white)
     report.problems += [
         f"{dataset_dir}: no {kind} of the part {part!r} of the split"
         for part in parts
@@ -201,13 +217,13 @@ def _check_case(
     file: str,
     kind: str,
     report: DatasetReport,
-    channel_names: Sequence[str] | None,
+    found: LabeledCases,
     black_and_white: bool,
 ) -> None:
     label_file = case["label"]
     affines = []
     arrays = []
-    for path, channels in ((case["image"], len(channel_names) if channel_names else None), (label_file, 1)):
+    for path, channels in ((case["image"], len(found.channel_names) if found.channel_names else None), (label_file, 1)):
         try:
             array, affine = read_volume(path, channels) if kind == "volume" else (read_picture(path), np.eye(4))
         except (OSError, ValueError) as error:
@@ -228,7 +244,8 @@ def _check_case(
     if problem:
         report.problems.append(f"{label_file}: {problem}")
     try:
-        counts = count_labels(to_classes(labels, label_file, black_and_white), label_file, len(report.class_names))
+        counted = to_classes(labels, label_file, black_and_white, found.ignore_label)
+        counts = count_labels(counted, label_file, len(report.class_names))
     except ValueError as error:
         report.problems.append(str(error))
         return

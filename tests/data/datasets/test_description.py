@@ -9,10 +9,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from own_data_folders import V2, write_folders, write_json, write_nnunet, write_volume
+from own_data_folders import V2, change_json, write_folders, write_json, write_nnunet, write_volume
 from PIL import Image
 
 from monai_sam2adapter.data import (
+    check_volumes,
     describe_pictures,
     describe_volumes,
     keep_description,
@@ -77,6 +78,37 @@ class TestVolumes:
             nib.save(nib.Nifti1Image(np.zeros((6, 5, 4), np.uint8), np.diag([1, 1, 3, 1])), path)
         with pytest.raises(ValueError, match="training cases of CT have no foreground"):
             describe(ct_dir)
+
+
+class TestLabelsThatDoNotCount:
+    @pytest.mark.parametrize("labels", [{"background": 0, "liver": 1, "ignore": 2}, None], ids=["named", "unnamed"])
+    def test_are_no_class_and_no_foreground(self, labels: dict[str, int] | None, tmp_path: Path) -> None:
+        write_nnunet(tmp_path / "plain")
+        plain = describe_volumes(tmp_path / "plain", modality="CT", progress=False)
+        number = 2 if labels else 255
+        write_nnunet(tmp_path / "marked")
+        if labels:
+            change_json(tmp_path / "marked", labels=labels)
+        else:
+            (tmp_path / "marked/dataset.json").unlink()
+            (tmp_path / "marked/labelsTr").rename(tmp_path / "marked/labels")
+            (tmp_path / "marked/images").mkdir()
+            for file in (tmp_path / "marked/imagesTr").iterdir():
+                file.rename(tmp_path / "marked/images" / file.name.replace("_0000", ""))
+        for file in (tmp_path / "marked").glob("labels*/*"):
+            image = nib.load(file)
+            values = np.asarray(image.dataobj).copy()
+            values[values == 0] = number  # so that the foreground is the same
+            nib.save(nib.Nifti1Image(values, image.affine), file)
+        marked = describe_volumes(tmp_path / "marked", modality="CT", progress=False, ignore_label=number)
+        assert marked["class_names"] == (["background", "liver"] if labels else ["background", "class 1"])
+        assert next(iter(marked["fingerprint"]["class_voxels"].values())) == 0
+        if labels:
+            assert marked["normalization"] == plain["normalization"]
+            with pytest.raises(ValueError, match="has a label 'ignore', 2, but ignore_label is None; give --ignore_la"):
+                describe_volumes(tmp_path / "marked", progress=False)
+            assert not check_volumes(tmp_path / "marked", progress=False).problems
+        assert not check_volumes(tmp_path / "marked", progress=False, ignore_label=number).problems
 
 
 class TestPictures:

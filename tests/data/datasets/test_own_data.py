@@ -181,7 +181,6 @@ class TestWhatIsRefused:
         ("changes", "message"),
         [
             ({"labels": {"background": 0, "whole": [1, 2]}}, "the labels whole are regions"),
-            ({"labels": {"background": 0, "a": 1, "ignore": 2}}, "there is a label to ignore"),
             ({"labels": {"background": 0, "a": 2}}, r"have the numbers \[0, 2\]; expected 0 \(background\), 1, 2"),
             ({"labels": {"background": 0, "a": "1"}}, "the label 'background': 0|the label 'a': '1' is malformed"),
             ({"labels": ["background", "a"]}, 'labels is .*; expected {"0": "background"'),

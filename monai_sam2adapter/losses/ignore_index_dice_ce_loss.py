@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dice and cross-entropy over the pixels that are labelled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.losses import DiceCELoss
+
+__all__ = ["IgnoreIndexDiceCELoss"]
+
+
+class IgnoreIndexDiceCELoss(DiceCELoss):
+    """
+    ``monai.losses.DiceCELoss`` that leaves out the pixels of one label, as ``DiceLoss`` and others of MONAI do by their
+    ``ignore_index``.
+
+    Without such a pixel, or with None, the loss is MONAI's. A batch without any other pixel costs 0 in cross-entropy.
+
+    Args:
+        ignore_index: label of the pixels that do not count, no number of a class. Defaults to None: all count.
+        kwargs: those of ``DiceCELoss``; labels are class numbers: ``to_onehot_y`` is True unless there is one channel.
+
+    Raises:
+        ValueError: when ``weight`` or ``label_smoothing`` is given, too: what they mean beside ignored pixels is not
+            settled.
+
+    Example:
+        >>> import torch
+        >>> from monai_sam2adapter.losses import IgnoreIndexDiceCELoss
+        >>> loss = IgnoreIndexDiceCELoss(ignore_index=255, to_onehot_y=True, softmax=True)
+        >>> logits, labels = torch.zeros(1, 2, 2, 2), torch.tensor([[[[0, 1], [255, 255]]]])
+        >>> loss(logits, labels)  # 0.5 + log 2
+        tensor(1.1931)
+    """
+
+    def __init__(self, ignore_index: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.ignore_index = ignore_index
+        if ignore_index is not None and (kwargs.get("weight") is not None or kwargs.get("label_smoothing")):
+            raise ValueError("ignore_index goes with neither weight nor label_smoothing; leave one of them out.")
+        self.dice.ignore_index = ignore_index
+
+    def ce(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            input: logits, ``(B, C, *spatial)``.
+            target: class numbers, ``(B, 1, *spatial)``.
+
+        Returns:
+            cross-entropy, averaged over the pixels that count.
+        """
+        if self.ignore_index is None:
+            return super().ce(input, target)
+        labels = target[:, 0].long()
+        total = F.cross_entropy(input, labels, ignore_index=self.ignore_index, reduction="sum")
+        return total / (labels != self.ignore_index).sum().clamp(min=1)
+
+    def bce(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            input: logits, ``(B, 1, *spatial)``.
+            target: 0 and 1, ``(B, 1, *spatial)``.
+
+        Returns:
+            cross-entropy, averaged over the pixels that count.
+        """
+        if self.ignore_index is None:
+            return super().bce(input, target)
+        counts = (target != self.ignore_index).to(input.dtype)
+        loss = F.binary_cross_entropy_with_logits(input, target.to(input.dtype) * counts, reduction="none")
+        return (loss * counts).sum() / counts.sum().clamp(min=1)
