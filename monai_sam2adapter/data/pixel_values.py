@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["counted_pixels", "gray_mask_problem", "has_colors", "hounsfield_problem"]
+__all__ = ["counted_pixels", "gray_mask_problem", "has_colors", "hounsfield_problem", "is_jpeg"]
 
 # JPEG's rounding makes the three channels of a gray picture differ by a few values
 _COLOR_TOLERANCE = 16
@@ -18,9 +18,9 @@ _SHARE_OF_JPEG = 0.01
 _AIR, _BONE = -500, 100
 
 
-def has_colors(picture: np.ndarray) -> bool:
-    """Whether the channels of a picture, ``(Y, X)`` or ``(Y, X, 3)``, differ by more than the rounding of JPEG."""
-    return picture.ndim == 3 and int(np.ptp(picture, axis=-1).max()) > _COLOR_TOLERANCE
+def has_colors(picture: np.ndarray, is_jpeg: bool) -> bool:
+    """Whether the channels of a picture, ``(Y, X)`` or ``(Y, X, 3)``, differ, in a JPEG by more than its rounding."""
+    return picture.ndim == 3 and int(np.ptp(picture, axis=-1).max()) > (_COLOR_TOLERANCE if is_jpeg else 0)
 
 
 def counted_pixels(mask: np.ndarray, file: str, ignore_label: int | None) -> np.ndarray:
@@ -35,7 +35,7 @@ def counted_pixels(mask: np.ndarray, file: str, ignore_label: int | None) -> np.
     """
     if ignore_label is None:
         return np.ones(mask.shape, dtype=bool)
-    return np.abs(mask.astype(np.float64) - ignore_label) > (_GRAY_TOLERANCE if _is_jpeg(file) else 0)
+    return np.abs(mask.astype(np.float64) - ignore_label) > (_GRAY_TOLERANCE if is_jpeg(file) else 0)
 
 
 def gray_mask_problem(mask: np.ndarray, file: str, soft: bool = False, ignore_label: int | None = None) -> str:
@@ -60,7 +60,7 @@ def gray_mask_problem(mask: np.ndarray, file: str, soft: bool = False, ignore_la
     counted = counted_pixels(mask, file, ignore_label)
     is_partial = not counted.all()
     mask = mask[counted]
-    if is_partial and (not mask.size or (_is_jpeg(file) and mask.max() <= _GRAY_TOLERANCE)):
+    if is_partial and (not mask.size or (is_jpeg(file) and mask.max() <= _GRAY_TOLERANCE)):
         return ""  # nothing that counts is white
     low, high = float(mask.min()), float(mask.max())
     if not (0 <= low <= high <= 255):  # written so that NaN is a problem too
@@ -70,7 +70,7 @@ def gray_mask_problem(mask: np.ndarray, file: str, soft: bool = False, ignore_la
     if soft:
         return ""
     between = (mask > _GRAY_TOLERANCE) & (mask < 255 - _GRAY_TOLERANCE)
-    allowed = _SHARE_OF_JPEG if _is_jpeg(file) else 0
+    allowed = _SHARE_OF_JPEG if is_jpeg(file) else 0
     if between.mean() > allowed:
         values = np.unique(mask[between])
         text = ", ".join(f"{value:g}" for value in values[:5]) + (", ..." if len(values) > 5 else "")
@@ -78,7 +78,8 @@ def gray_mask_problem(mask: np.ndarray, file: str, soft: bool = False, ignore_la
     return ""
 
 
-def _is_jpeg(file: str) -> bool:
+def is_jpeg(file: str) -> bool:
+    """Whether a file is compressed with loss, by its extension."""
     return file.lower().endswith((".jpg", ".jpeg"))
 
 

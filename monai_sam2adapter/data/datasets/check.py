@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..geometry import place_problem, shape_problem, voxel_spacing
-from ..pixel_values import gray_mask_problem, has_colors, hounsfield_problem
+from ..pixel_values import gray_mask_problem, has_colors, hounsfield_problem, is_jpeg
 from ..readers import ImageFileReader
 from .report import DatasetReport
 
@@ -78,7 +78,10 @@ def check_images_and_masks(
         image, mask = (_read_picture(item[key], report) for key in ("image", "label"))
         if image is not None:
             report.shapes.append((image.shape[1], image.shape[0]))
-            problems = [*_picture_problems(image, colored), *report.copy_problems(item["image"], [image])]
+            problems = [
+                *_picture_problems(image, item["image"], colored),
+                *report.copy_problems(item["image"], [image]),
+            ]
             report.problems += [f"{item['image']}: {problem}" for problem in problems]
         if mask is not None:
             problems = _mask_problems(mask, item["label"], bright_class, report, soft, may_be_empty)
@@ -180,7 +183,7 @@ def _read_picture(path: str, report: DatasetReport) -> np.ndarray | None:
     return pages[0] if len(pages) == 1 else None  # a stack is a problem of the layout
 
 
-def _picture_problems(image: np.ndarray, colored: bool | None) -> list[str]:
+def _picture_problems(image: np.ndarray, file: str, colored: bool | None) -> list[str]:
     problems = []
     if image.dtype != np.uint8:
         problems.append(
@@ -188,7 +191,7 @@ def _picture_problems(image: np.ndarray, colored: bool | None) -> list[str]:
         )
     if colored and image.ndim == 2:
         problems.append("is gray, expected colors")
-    if colored is False and has_colors(image):
+    if colored is False and has_colors(image, is_jpeg(file)):
         problems.append("has colors, expected gray")
     if image.min() == image.max():
         problems.append("is empty: all pixels are equal")
@@ -199,7 +202,7 @@ def _mask_problems(
     mask: np.ndarray, file: str, bright_class: int, report: DatasetReport, soft: bool, may_be_empty: bool
 ) -> list[str]:
     """Problems of a mask; where it is well, its pixels go into the histogram of the report."""
-    if has_colors(mask):
+    if has_colors(mask, is_jpeg(file)):
         return ["has colors, expected black and white"]
     gray = mask if mask.ndim == 2 else mask[..., 0]
     problem = gray_mask_problem(gray, file, soft)

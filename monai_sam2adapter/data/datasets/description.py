@@ -298,7 +298,7 @@ def _measure_pictures(
     for case in tqdm(cases, desc="Describing pictures", unit="picture", disable=not progress):
         image, label = read_picture(case["image"]), case["label"]
         has_colors = has_colors or (len(image) == 3 and not (image == image[:1]).all())
-        counted = to_classes(read_picture(label), label, black_and_white, ignore_label)
+        counted = to_classes(read_picture(label, labels=True), label, black_and_white, ignore_label)
         counts += count_labels(counted, label, len(class_names))
         sizes.append(image.shape[:0:-1])
     return {

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
-from ..pixel_values import counted_pixels, gray_mask_problem
+from ..pixel_values import counted_pixels, gray_mask_problem, is_jpeg
 from ..readers import ImageFileReader, VolumeReader
 from .layouts import LabeledCases
 
@@ -40,10 +40,11 @@ def read_volume(image: str | Sequence[str], channels: int | None = None) -> tupl
     return np.moveaxis(array, -1, 0), np.asarray(meta["affine"])
 
 
-def read_picture(file: str) -> np.ndarray:
+def read_picture(file: str, labels: bool = False) -> np.ndarray:
     """
     Args:
         file: a picture of one page.
+        labels: whether its pixels are class numbers, or black and white. Defaults to False.
 
     Returns:
         values ``(C, Y, X)``, one channel or 3.
@@ -52,7 +53,7 @@ def read_picture(file: str) -> np.ndarray:
         FileNotFoundError: when there is no such file.
         ValueError: when it cannot be read as it is, or has several pages.
     """
-    pages = ImageFileReader().read_pages(file)
+    pages = ImageFileReader(labels=labels).read_pages(file)
     if len(pages) > 1:
         raise ValueError(f"{file} is a stack of {len(pages)} pages, expected one; save each as a file")
     return pages[0][None] if pages[0].ndim == 2 else np.moveaxis(pages[0], -1, 0)
@@ -61,7 +62,7 @@ def read_picture(file: str) -> np.ndarray:
 def to_classes(labels: np.ndarray, file: str, black_and_white: bool, ignore_label: int | None = None) -> np.ndarray:
     """
     Args:
-        labels: a mask, ``(1, ...)``, or of 3 equal channels.
+        labels: a mask, ``(1, ...)``.
         file: where it is from.
         black_and_white: whether it is cut into black and white.
         ignore_label: value of pixels that do not count. Defaults to None: all count.
@@ -70,10 +71,8 @@ def to_classes(labels: np.ndarray, file: str, black_and_white: bool, ignore_labe
         class numbers of the pixels that count, in a row.
 
     Raises:
-        ValueError: when the mask has colors, or is to be cut and has other values than black and white.
+        ValueError: when the mask is to be cut and has other values than black and white.
     """
-    if len(labels) > 1 and not (labels == labels[:1]).all():
-        raise ValueError(f"{file} has colors, expected gray values that are class numbers, or black and white")
     problem = gray_mask_problem(labels[0], file, ignore_label=ignore_label) if black_and_white else ""
     if problem:
         raise ValueError(f"{file} {problem}")
@@ -128,6 +127,7 @@ def find_classes(
             but background.
     """
     if found.class_names is not None and (kind == "volume" or len(found.class_names) > 2):
+        _require_lossless(found, kind)
         return found.class_names, False
     values: set[float] = set()
     errors: list[Exception] = []
@@ -135,20 +135,20 @@ def find_classes(
     for case in tqdm(found.all_cases, desc="Finding classes", unit=kind, disable=not progress):
         file = case["label"]
         try:
-            mask = read_volume(file, 1)[0] if kind == "volume" else read_picture(file)
+            mask = read_volume(file, 1)[0] if kind == "volume" else read_picture(file, labels=True)
             labels = to_classes(mask, file, False, ignore_label)
         except (OSError, ValueError) as error:  # reading it again, to train or to check, tells
             errors.append(error)
             continue
         in_file = set(np.unique(labels).tolist())
-        is_jpeg = file.lower().endswith((".jpg", ".jpeg"))
-        is_cut = not gray_mask_problem(mask, file, ignore_label=ignore_label) if is_jpeg else in_file <= {0, 255}
+        is_cut = not gray_mask_problem(mask, file, ignore_label=ignore_label) if is_jpeg(file) else in_file <= {0, 255}
         may_be_cut = may_be_cut and is_cut
         values |= in_file
     if errors and not values:
         raise errors[0]
     if may_be_cut and max(values, default=0) > 1:
         return found.class_names or ("background", "foreground"), True
+    _require_lossless(found, kind)
     if found.class_names is not None:
         return found.class_names, False
     highest = max(values, default=0)
@@ -160,3 +160,13 @@ def find_classes(
             "classes: 'labels' in dataset.json or the datalist"
         )
     return ("background", *(f"class {number}" for number in range(1, int(highest) + 1))), False
+
+
+def _require_lossless(found: LabeledCases, kind: str) -> None:
+    """Of masks that hold class numbers."""
+    lossy = [case["label"] for case in found.all_cases if kind == "picture" and is_jpeg(case["label"])]
+    if lossy:
+        raise ValueError(
+            f"{lossy[0]} is a JPEG, whose compression changes class numbers; expected masks of black and white (0 and "
+            "255), or PNG files: take the original masks"
+        )

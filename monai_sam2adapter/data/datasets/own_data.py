@@ -225,7 +225,10 @@ def _check_case(
     arrays = []
     for path, channels in ((case["image"], len(found.channel_names) if found.channel_names else None), (label_file, 1)):
         try:
-            array, affine = read_volume(path, channels) if kind == "volume" else (read_picture(path), np.eye(4))
+            if kind == "volume":
+                array, affine = read_volume(path, channels)
+            else:
+                array, affine = read_picture(path, labels=path == label_file), np.eye(4)
         except (OSError, ValueError) as error:
             report.problems.append(str(error))
             return

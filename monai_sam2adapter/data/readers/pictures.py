@@ -36,6 +36,8 @@ class ImageFileReader(ImageReader):
     - a TIFF of several pages is a volume, ``(X, Y, Z)``; ``stack.tif#page=7`` is its eighth page alone;
     - gray values keep their depth (8, 16 or 32 bits, integer or floating-point); 1-bit pictures become 0 and 255;
     - palettes are looked up; an alpha channel is dropped where it is opaque everywhere, and an error elsewhere;
+    - masks of class numbers, where they are asked for, may have a palette of colors, whose indices are the numbers, or
+      hold the number in one of three channels and 0 in the others; no color is ever turned into a shade of gray;
     - the orientation that a camera has noted (EXIF) is applied, as viewers do, so that a photograph matches the mask
       that was drawn on it;
     - anything that Pillow would read with other values than the file's, such as colors of 16 bits, is an error, and so
@@ -51,20 +53,24 @@ class ImageFileReader(ImageReader):
     Args:
         channels: 1 for gray (which may be stored as RGB of equal channels), 3 for RGB (gray is repeated). Defaults to
             None, what the file holds.
+        labels: whether pixels are class numbers, or black and white. Defaults to False.
         max_bits: the most bits that a value may have in the file, 8 or 16, for networks that expect values of a fixed
             range, such as 0 to 255. Defaults to None, any number.
 
     Raises:
-        ValueError: when ``channels`` or ``max_bits`` is anything else.
+        ValueError: when ``channels`` or ``max_bits`` is anything else, or labels shall have 3 channels.
     """
 
-    def __init__(self, channels: int | None = None, max_bits: int | None = None) -> None:
+    def __init__(self, channels: int | None = None, max_bits: int | None = None, labels: bool = False) -> None:
         super().__init__()
         if channels not in (None, 1, 3):
             raise ValueError(f"channels is {channels!r}, expected 1 (gray), 3 (RGB) or None (as in the file).")
         if max_bits not in (None, 8, 16):
             raise ValueError(f"max_bits is {max_bits!r}, expected 8, 16 or None (any number).")
-        self.channels = channels
+        if labels and channels == 3:
+            raise ValueError("channels is 3, expected 1 or None for labels, which are one number a pixel.")
+        self.labels = labels
+        self.channels = 1 if labels else channels
         self.max_bits = max_bits
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -143,12 +149,24 @@ class ImageFileReader(ImageReader):
             array = array.astype(array.dtype.newbyteorder("="))
             self._check_depth(array)
             return np.stack([array] * 3, axis=-1) if self.channels == 3 else array
+        if self.labels and (palette := _color_palette(upright)) is not None:
+            return palette
         array = np.array(_drop_alpha(upright).convert("RGB" if self.channels == 3 else _PLAIN_MODES[upright.mode]))
-        if self.channels == 1 and array.ndim == 3:
-            if has_colors(array):
-                raise ValueError("it has colors, expected gray; convert it to gray, if it is the right file")
+        return self._gray(array, image.format == "JPEG") if self.channels == 1 and array.ndim == 3 else array
+
+    def _gray(self, array: np.ndarray, is_jpeg: bool) -> np.ndarray:
+        """Of 3 channels, ``(Y, X, 3)``, the one that they agree in."""
+        if not has_colors(array, is_jpeg):
             return np.array(Image.fromarray(array).convert("L"))
-        return array
+        filled = [channel for channel in np.moveaxis(array, -1, 0) if channel.any()]
+        if self.labels and len(filled) == 1 and not is_jpeg:
+            return filled[0]
+        if self.labels:
+            raise ValueError(
+                "it has colors, expected class numbers: gray, by a palette, or in one of the three channels; map its "
+                "colors to numbers"
+            )
+        raise ValueError("it has colors, expected gray; convert it to gray, if it is the right file")
 
     def _check_depth(self, array: np.ndarray) -> None:
         bits = 8 * array.dtype.itemsize
@@ -157,6 +175,15 @@ class ImageFileReader(ImageReader):
                 f"its values have {bits} bits ({array.min():g} to {array.max():g}), expected at most {self.max_bits}; "
                 f"scale them to 0 to {2**self.max_bits - 1} and save it with {self.max_bits} bits"
             )
+
+
+def _color_palette(image: Image.Image) -> np.ndarray | None:
+    """The indices of a palette of which colors are used, ``(Y, X)``; None where there is none, or all are gray."""
+    if image.mode not in ("P", "PA"):
+        return None
+    indices = np.array(image.getchannel(0) if image.mode == "PA" else image)
+    colors = np.array(image.getpalette("RGB")).reshape(-1, 3)
+    return indices if has_colors(colors[np.unique(indices)][None], is_jpeg=False) else None
 
 
 def _split_page(name: PathLike) -> tuple[str, int | None]:

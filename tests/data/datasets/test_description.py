@@ -126,11 +126,24 @@ class TestPictures:
         with pytest.raises(ValueError, match=r"has the labels 2 in .* expected integers from 0 to 1"):
             describe_pictures(tmp_path, progress=False)
 
+    @pytest.mark.parametrize("named", [True, False])
+    def test_class_numbers_in_a_jpeg(self, named: bool, tmp_path: Path) -> None:
+        write_folders(tmp_path, values=(0, 1, 2))
+        if named:
+            write_json(tmp_path, {"labels": {"background": 0, "a": 1, "b": 2}})
+        file = next((tmp_path / "masks").iterdir())
+        Image.open(file).save(file.with_suffix(".jpg"))
+        file.unlink()
+        with pytest.raises(
+            ValueError, match=r"case_.*jpg is a JPEG, whose compression changes class numbers; expected"
+        ):
+            describe_pictures(tmp_path, progress=False)
+
     def test_a_mask_in_colors(self, tmp_path: Path) -> None:
         write_folders(tmp_path)
         for path in (tmp_path / "masks").iterdir():
             Image.merge("RGB", [Image.effect_noise((6, 8), 99) for _ in range(3)]).save(path)
-        with pytest.raises(ValueError, match=r"case_.*png has colors"):
+        with pytest.raises(ValueError, match=r"case_.*png cannot be read: it has colors, expected class numbers"):
             describe_pictures(tmp_path, progress=False)
 
 

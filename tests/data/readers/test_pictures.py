@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from monai.data import MetaTensor
 from monai.transforms import LoadImage, LoadImaged
 from PIL import Image
 
-from monai_sam2adapter.data import ImageFileReader
+from monai_sam2adapter.data import ImageFileReader, LabelScheme
+from monai_sam2adapter.transforms import SaveSegmentationd
 
 GRAY = np.random.default_rng(0).integers(0, 256, (4, 6), dtype=np.uint8)  # (Y, X)
 COLOR = np.random.default_rng(1).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -21,8 +24,8 @@ DEEP = np.random.default_rng(2).integers(0, 65536, (4, 6), dtype=np.uint16)
 OPAQUE = np.full((4, 6, 1), 255, dtype=np.uint8)
 
 
-def read(path: Path | str, channels: int | None = None) -> np.ndarray:
-    reader = ImageFileReader(channels)
+def read(path: Path | str, channels: int | None = None, **options: Any) -> np.ndarray:
+    reader = ImageFileReader(channels, **options)
     return reader.get_data(reader.read(path))[0]
 
 
@@ -66,8 +69,69 @@ def test_colors_are_not_made_gray_without_a_word(tmp_path: Path) -> None:
     path = save(COLOR, tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"a\.png cannot be read: it has colors, expected gray; convert it"):
         read(path, 1)
-    near_gray = np.stack([np.full((4, 6), value, dtype=np.uint8) for value in (100, 110, 116)], axis=-1)
-    assert 100 <= read(save(near_gray, path), 1).min() <= 116
+    near_gray = np.stack([np.full((4, 6), value, dtype=np.uint8) for value in (100, 100, 101)], axis=-1)
+    with pytest.raises(ValueError, match="it has colors, expected gray"):
+        read(save(near_gray, path), 1)
+    assert 99 <= read(save(near_gray, tmp_path / "a.jpg", quality=50), 1).min() <= 102  # which is its rounding
+
+
+NUMBERS = np.arange(24, dtype=np.uint8).reshape(4, 6) % 13  # of classes
+
+
+def in_channel(channel: int) -> np.ndarray:
+    return np.stack([NUMBERS if k == channel else 0 * NUMBERS for k in range(3)], axis=-1)
+
+
+def with_palette(colors: np.ndarray) -> Image.Image:
+    image = Image.fromarray(NUMBERS, "P")
+    image.putpalette(colors.astype(np.uint8).ravel().tolist())
+    return image
+
+
+COLORS = np.random.default_rng(3).integers(0, 256, (13, 3))
+MASKS: dict[str, np.ndarray | Image.Image] = {
+    "gray": NUMBERS,
+    "equal-channels": np.stack([NUMBERS] * 3, axis=-1),
+    "opaque": np.stack([*[NUMBERS] * 3, np.full_like(NUMBERS, 255)], axis=-1),
+    **{f"channel-{k}": in_channel(k) for k in range(3)},
+    "palette": with_palette(COLORS),
+    "dark-palette": with_palette(np.stack([np.zeros(13), np.arange(13), np.zeros(13)], axis=-1)),
+    "gray-palette": with_palette(np.stack([np.arange(13)] * 3, axis=-1)),
+}
+
+
+@pytest.mark.parametrize("extension", ["png", "tif", "bmp"])
+@pytest.mark.parametrize("name", MASKS)
+def test_class_numbers_come_as_they_are_wherever_they_lie(tmp_path: Path, name: str, extension: str) -> None:
+    if (name, extension) == ("opaque", "bmp"):
+        pytest.skip("Pillow reads no alpha from it")
+    path = save(MASKS[name], tmp_path / f"a.{extension}")
+    np.testing.assert_array_equal(read(path, labels=True), NUMBERS.T)
+    if name.startswith("channel") or name in ("palette", "dark-palette"):  # never a shade of gray
+        with pytest.raises(ValueError, match="it has colors, expected gray"):
+            read(path, 1)
+
+
+def test_our_own_segmentations_are_masks(tmp_path: Path) -> None:
+    names = tuple(f"class {k}" for k in range(1, 13))
+    scheme = LabelScheme(names, tuple(map(tuple, COLORS[1:].tolist())), ({},) * 12)
+    save_pred = SaveSegmentationd(tmp_path, scheme, output_format="png")
+    save_pred({"pred": MetaTensor(torch.from_numpy(NUMBERS.T.copy())[None]), "case": "a"})
+    np.testing.assert_array_equal(read(tmp_path / "a_seg.png", labels=True), NUMBERS.T)
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg"])
+def test_masks_that_show_classes_by_colors_are_refused(tmp_path: Path, extension: str) -> None:
+    path = save(COLORS.astype(np.uint8)[NUMBERS], tmp_path / f"a.{extension}")
+    with pytest.raises(ValueError, match="it has colors, expected class numbers: gray, by a palette, or in one"):
+        read(path, labels=True)
+
+
+def test_black_and_white_palettes_and_bits_stay_0_and_255(tmp_path: Path) -> None:
+    mask = Image.fromarray(NUMBERS % 2, "P")
+    mask.putpalette([0, 0, 0, 255, 255, 255])
+    for image in (mask, NUMBERS % 2 > 0):
+        np.testing.assert_array_equal(read(save(image, tmp_path / "a.png"), labels=True), 255 * (NUMBERS % 2).T)
 
 
 @pytest.mark.parametrize(("channels", "extension"), [(1, "png"), (3, "png"), (None, "tif")])
