@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from .buffer_synchronizer import BufferSynchronizer
-from .case_names import get_case_names, get_case_sources
 from .case_report import CaseReportSaver
 from .case_scores import CaseScoresHandler
 from .nonfinite_loss import NonFiniteLossHandler
@@ -20,6 +19,4 @@ __all__ = [
     "NonFiniteLossHandler",
     "OverlayImageHandler",
     "TrainingCheckpoint",
-    "get_case_names",
-    "get_case_sources",
 ]

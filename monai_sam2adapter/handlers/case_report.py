@@ -25,9 +25,15 @@ from PIL import Image
 
 from .._version import __version__
 from ..networks.weights import sha256_of_file
-from ..reports import evaluation_results, example_cases, format_results_text, write_report
+from ..reports import (
+    evaluation_results,
+    example_cases,
+    format_results_text,
+    get_case_names,
+    get_case_sources,
+    write_report,
+)
 from ..visualize import output_planes
-from .case_names import get_case_names, get_case_sources
 
 __all__ = ["CaseReportSaver"]
 

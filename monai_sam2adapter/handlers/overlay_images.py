@@ -15,9 +15,9 @@ from monai.data import decollate_batch
 from PIL import Image
 
 from ..data import LabelScheme
+from ..reports import get_case_names
 from ..utils.files import atomic_path
 from ..visualize import PALETTE, output_planes
-from .case_names import get_case_names
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -3,8 +3,17 @@
 
 from __future__ import annotations
 
+from .case_names import get_case_names, get_case_sources
 from .evaluation_results import evaluation_results, example_cases
 from .html_report import render_html_report
 from .report_files import format_results_text, write_report
 
-__all__ = ["evaluation_results", "example_cases", "format_results_text", "render_html_report", "write_report"]
+__all__ = [
+    "evaluation_results",
+    "example_cases",
+    "format_results_text",
+    "get_case_names",
+    "get_case_sources",
+    "render_html_report",
+    "write_report",
+]
