@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 import torch
 
-from monai_sam2adapter.networks.profiling import device_name
+from monai_sam2adapter.utils import device_name
 
 __all__ = ["add_machine_arguments", "machine_header", "medians_in_turn", "ratio_or_dash"]
 

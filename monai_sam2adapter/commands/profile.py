@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from ..networks.profiling import NetworkProfile
+
 __all__ = ["add_parser"]
 
 _NETWORKS = ("PromptFreeSAM2", "SAM2UNet", "SAM2UNeXT")
@@ -55,7 +57,7 @@ def _run(args: argparse.Namespace) -> int:
     import torch
 
     from ..networks import nets
-    from ..networks.profiling import profile_network, profile_table
+    from ..networks.profiling import profile_network
     from ..networks.utils import reparameterize_model
 
     network_class = getattr(nets, args.network)
@@ -78,8 +80,8 @@ def _run(args: argparse.Namespace) -> int:
     print(_header(report))
     for size in sizes:
         profile = profile_network(network, (args.batch_size, network.in_channels, *size), args.repeats)
-        report["profiles"].append(profile.to_dict())
-        print(f"\n{profile_table(profile)}", flush=True)
+        report["profiles"].append(_numbers(profile))
+        print(f"\n{_table(profile)}", flush=True)
     if args.json is not None:
         write_json(report, args.json)
         print(f"\nwrote {args.json}")
@@ -129,7 +131,7 @@ def _machine(device: torch.device) -> dict[str, Any]:
 
     import torch
 
-    from ..networks.profiling import device_name
+    from ..utils.machine import device_name
 
     return {
         "device": str(device),
@@ -149,3 +151,45 @@ def _header(report: dict[str, Any]) -> str:
         f"torch {machine['torch']}, Python {machine['python']}, {machine['threads']} threads, {machine['device']}: "
         f"{machine['device_name']}"
     )
+
+
+def _numbers(profile: NetworkProfile) -> dict[str, Any]:
+    """A profile as JSON can hold it."""
+    parameters = {name: getattr(profile, name) for name in ("trained_parameters", "total_parameters")}
+    return {
+        "input_shape": list(profile.input_shape),
+        "device": profile.device,
+        **{name: {"total": sum(by_part.values()), "by_part": by_part} for name, by_part in parameters.items()},
+        "macs": {name: getattr(profile.macs, name) for name in ("total", "by_kind", "by_part", "by_part_and_kind")},
+        "latency_seconds": profile.latency,
+        "peak_memory_bytes": profile.peak_memory,
+    }
+
+
+def _table(profile: NetworkProfile) -> str:
+    """A profile as text: a line for each part and one for all, MACs in 10^9; time, memory, and what is left out."""
+    kinds = list(profile.macs.by_kind)
+    headings = ("  linear", "convolution", "attention", "deformable", "resampling")  # in the order of kinds
+    columns = "{:<20} {:>12} {:>12}" + "".join(f" {{:>{width}}}" for width in (*map(len, headings), 9, 7))
+    macs = profile.macs.by_part_and_kind
+    rows = {
+        part: [counts.get(part, 0) for counts in (profile.trained_parameters, profile.total_parameters)]
+        + [*macs.get(part, dict.fromkeys(kinds, 0)).values()]
+        for part in {**profile.total_parameters, **macs}
+    }
+    rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
+    lines = [columns.format("part", "trained", "total", *headings, "all MACs", "share")]
+    for part, (trained, parameters, *counts) in rows.items():
+        giga = [f"{count / 1e9:.3f}" for count in (*counts, sum(counts))]
+        share = f"{sum(counts) / max(profile.macs.total, 1):.1%}"
+        lines.append(columns.format(part, f"{trained:,}", f"{parameters:,}", *giga, share))
+    lines += [
+        "",
+        f"input {' x '.join(map(str, profile.input_shape))} on {profile.device}: "
+        f"{profile.latency:.4f} s in the median, {profile.peak_memory / 1e6:.1f} MB at the peak",
+        "MACs: 10^9 of the whole batch; not counted: normalizations, activations, softmax, pooling, "
+        "elementwise sums and products",
+    ]
+    if not profile.device.startswith("cuda"):
+        lines.append("memory: all tensors that are alive together; what operators take for themselves is not seen")
+    return "\n".join(lines)

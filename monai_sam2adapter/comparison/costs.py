@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from ..networks.profiling import device_name, latencies_in_turn, profile_network
+from ..networks.profiling import latencies_in_turn, profile_network
 from ..networks.utils import reparameterize_model
 from ..networks.weights import prepare_base_weights
 from ..utils.files import read_json, write_json
+from ..utils.machine import device_name
 from .checks import parse, reason_of
 from .grid import ComparisonCell
 

@@ -3,47 +3,74 @@
 
 from __future__ import annotations
 
-import platform
+import math
+import re
 import statistics
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, shape_wrapper
 
-from .macs import MAC_KINDS, NOT_COUNTED, MacsCount, count_macs, parameters_by_part
+from .layers import ModulatedDeformConv2d
 
 __all__ = [
-    "MAC_KINDS",
-    "NOT_COUNTED",
-    "MacsCount",
-    "NetworkProfile",
-    "count_macs",
-    "device_name",
-    "latencies_in_turn",
-    "measure_peak_memory",
-    "profile_network",
-    "profile_table",
+    *("MAC_KINDS", "MacsCount", "NetworkProfile"),
+    *("count_macs", "latencies_in_turn", "measure_peak_memory", "profile_network"),
 ]
+
+#: the kinds of operations that are counted
+MAC_KINDS = ("linear", "convolution", "attention", "deformable convolution", "resampling")
+#: the part of what belongs to no part
+_OTHER = "other"
+
+
+@dataclass(frozen=True)
+class MacsCount:
+    """
+    Multiply-accumulate operations (MACs) of one forward pass over a whole batch, two floating-point operations each.
+
+    Args:
+        by_part_and_kind: MACs by part of the network and, for each part, by all of ``MAC_KINDS``.
+    """
+
+    by_part_and_kind: dict[str, dict[str, int]]
+
+    @property
+    def total(self) -> int:
+        """All MACs."""
+        return sum(self.by_part.values())
+
+    @property
+    def by_part(self) -> dict[str, int]:
+        """MACs of each part, those without any too."""
+        return {part: sum(kinds.values()) for part, kinds in self.by_part_and_kind.items()}
+
+    @property
+    def by_kind(self) -> dict[str, int]:
+        """MACs of each of ``MAC_KINDS``."""
+        return {kind: sum(kinds[kind] for kinds in self.by_part_and_kind.values()) for kind in MAC_KINDS}
 
 
 @dataclass(frozen=True)
 class NetworkProfile:
     """
-    Parameters, operations, time and memory of a network at one input shape, in eval mode.
+    What a network costs at one input shape, in eval mode.
 
     Args:
         input_shape: of the input, with the batch.
         device: where it ran, "cpu" or "cuda:0".
-        trained_parameters: parameters that get gradients, by part.
-        total_parameters: all parameters, by part.
+        trained_parameters: number of parameters that get gradients, by part.
+        total_parameters: number of all parameters, by part.
         macs: multiply-accumulate operations of a forward pass.
         latency: median seconds of a forward pass.
         peak_memory: bytes, see :func:`measure_peak_memory`.
@@ -56,18 +83,6 @@ class NetworkProfile:
     macs: MacsCount
     latency: float
     peak_memory: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """The profile as JSON can hold it."""
-        return {
-            "input_shape": list(self.input_shape),
-            "device": self.device,
-            "trained_parameters": {"total": sum(self.trained_parameters.values()), "by_part": self.trained_parameters},
-            "total_parameters": {"total": sum(self.total_parameters.values()), "by_part": self.total_parameters},
-            "macs": self.macs.to_dict(),
-            "latency_seconds": self.latency,
-            "peak_memory_bytes": self.peak_memory,
-        }
 
 
 def profile_network(
@@ -82,9 +97,6 @@ def profile_network(
         repeats: passes that are timed, of which the median counts. Defaults to 5.
         device: where it runs. None stands for where it is. Defaults to None.
 
-    Returns:
-        the profile: parameters and operations by part, time and memory.
-
     Raises:
         ValueError: when ``repeats`` or a number of ``input_shape`` is below 1, when the network calls an operator whose
             operations cannot be counted, or on the meta device, where nothing takes time or memory.
@@ -96,89 +108,90 @@ def profile_network(
         >>> round(profile.macs.total / 1e9, 1)
         0.4
     """
-    if repeats < 1:
-        raise ValueError(f"repeats must be at least 1, got {repeats}.")
     before = _device_of(model)
     place = before if device is None else torch.device(device)
     if "meta" in (before.type, place.type):
         raise ValueError("on the meta device nothing takes time or memory; use count_macs, or another device.")
     try:
         model.to(place)
+        (latency,) = latencies_in_turn({"model": model}, {"model": input_shape}, repeats).values()
         with _in_eval_mode(model):
             x = _random_input(model, input_shape)
             macs, peak_memory = count_macs(model, x), measure_peak_memory(model, x)
-            (latency,) = latencies_in_turn({"model": model}, {"model": input_shape}, repeats).values()
     finally:
         model.to(before)
-    parts = parameters_by_part(model)
-    return NetworkProfile(
-        input_shape=tuple(input_shape),
-        device=str(x.device),
-        trained_parameters={name: sum(p.numel() for p in part if p.requires_grad) for name, part in parts.items()},
-        total_parameters={name: sum(p.numel() for p in part) for name, part in parts.items()},
-        macs=macs,
-        latency=latency,
-        peak_memory=peak_memory,
-    )
+    names, part_of = _parts_of(model)
+    trained, total = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for parameter in model.parameters():
+        part = part_of.get(id(parameter), _OTHER)
+        total[part] = total.get(part, 0) + parameter.numel()
+        trained[part] = trained.get(part, 0) + parameter.numel() * parameter.requires_grad
+    return NetworkProfile(tuple(input_shape), str(x.device), trained, total, macs, latency, peak_memory)
 
 
-def profile_table(profile: NetworkProfile) -> str:
+def count_macs(model: nn.Module, *inputs: Any) -> MacsCount:
     """
-    A profile as text: a line per part and one for the sum, then time, memory and what is not counted.
+    Count the multiply-accumulate operations (MACs) of one forward pass, operator by operator, as the pass calls them.
+
+    - "linear": all matrix products, also those of an attention that is written out;
+    - "convolution": plain, grouped, depthwise and transposed ones, padding included;
+    - "attention": both products of ``scaled_dot_product_attention``, for every backend; masked pairs count;
+    - "deformable convolution": the product with the weights, and 4 MACs per sampled value, in both implementations; the
+      convolution that predicts the offsets is a "convolution";
+    - "resampling": ``interpolate`` and ``grid_sample``, per output value 4 MACs if bilinear, 16 if bicubic, 2 if linear
+      in one dimension, 8 in three; 0 if nearest.
+
+    An operation belongs to the part of the innermost running module that has parameters. Parts are the network's
+    ``parameter_groups()``, else its children; what runs in none of them is "other". What runs twice counts twice. The
+    pass runs without gradients, in the network's mode; buffers and random numbers stay.
 
     Args:
-        profile: of :func:`profile_network`.
+        model: any network, also on the meta device, where it takes neither memory nor the time to compute.
+        inputs: what its ``forward`` takes.
 
     Returns:
-        the lines; MACs are in 10^9 (G), shares those of all MACs.
+        the count; parts and kinds without any operation are there with 0, except for "other".
+
+    Raises:
+        ValueError: when the network calls an operator that may hold products and is unknown here.
     """
-    headings = ("  linear", "convolution", "attention", "deformable", "resampling")  # in the order of MAC_KINDS
-    columns = "{:<20} {:>12} {:>12}" + "".join(f" {{:>{width}}}" for width in (*map(len, headings), 9, 7))
-    lines = [columns.format("part", "trained", "total", *headings, "all MACs", "share")]
-    macs = profile.macs.by_part_and_kind
-    rows = {
-        part: [
-            profile.trained_parameters.get(part, 0),
-            profile.total_parameters.get(part, 0),
-            *(macs.get(part, {}).get(kind, 0) for kind in MAC_KINDS),
-        ]
-        for part in {**profile.total_parameters, **macs}
-    }
-    rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
-    for part, (trained, parameters, *counts) in rows.items():
-        giga = [f"{count / 1e9:.3f}" for count in (*counts, sum(counts))]
-        share = f"{sum(counts) / max(profile.macs.total, 1):.1%}"
-        lines.append(columns.format(part, f"{trained:,}", f"{parameters:,}", *giga, share))
-    lines += [
-        "",
-        f"input {' x '.join(map(str, profile.input_shape))} on {profile.device}: "
-        f"{profile.latency:.4f} s in the median, {profile.peak_memory / 1e6:.1f} MB at the peak",
-        f"MACs: 10^9 of the whole batch; not counted: {NOT_COUNTED}",
-    ]
-    if not profile.device.startswith("cuda"):
-        lines.append("memory: all tensors that are alive together; what operators take for themselves is not seen")
-    return "\n".join(lines)
+    counter = FlopCounterMode(display=False, custom_mapping=_FLOP_RULES)
+    counter.mod_tracker = _RunningPart(model)  # type: ignore[assignment]
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # a pass changes those of BatchNorm
+    fused = torch.backends.mha.get_fastpath_enabled()
+    gpus = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
+    torch.backends.mha.set_fastpath_enabled(False)  # a fused layer would be one operator without shapes inside
+    # Below autograd operators arrive whole: attention before its backend is chosen, one of which is plain products. So
+    # they do in inference mode, but what a network keeps from it, a cached position code, could not be trained through.
+    below_autograd, guard = torch._C._AutoDispatchBelowAutograd(), _OperatorGuard(counter.flop_registry)
+    try:
+        with torch.random.fork_rng(gpus), torch.no_grad(), below_autograd, guard, counter:
+            functional_call(model, buffers, inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    macs = {part: dict.fromkeys(MAC_KINDS, 0) for part in (*_parts_of(model)[0], _OTHER)}
+    found: Any = counter.flop_counts  # by what _RunningPart gives
+    for (part, in_deformable), flops in found.items():
+        for operator, number in flops.items():
+            kind = next((kind for word, kind in _KINDS.items() if word in str(operator)), "linear")
+            if in_deformable and kind != "convolution":  # but for the one that predicts the offsets
+                kind = "deformable convolution"
+            macs[part][kind] += number // 2
+    return MacsCount({part: kinds for part, kinds in macs.items() if part != _OTHER or any(kinds.values())})
 
 
 def measure_peak_memory(model: nn.Module, *inputs: Any) -> int:
     """
-    The largest number of bytes in use during a forward pass without gradients, parameters and inputs included.
+    The most bytes in use at a time in a forward pass without gradients, parameters and inputs included.
 
-    On CUDA this is what PyTorch's allocator has given out at most, so it holds everything that is on the device. On
-    other devices it is the sum of all tensors of this pass that are alive together; what an operator takes for itself
-    while it works is not seen.
+    On CUDA this is what PyTorch's allocator has given out, so it holds everything that is on the device. Elsewhere it
+    is all tensors of this pass that are alive together; what an operator takes for itself while it works is not seen.
 
-    Args:
-        model: any network. It runs in the mode in which it is.
-        inputs: what its ``forward`` takes, on its device.
-
-    Returns:
-        bytes.
+    Args: as of :func:`count_macs`; inputs on the device of the network.
     """
     device = _device_of(model)
     if device.type != "cuda":
-        memory = _LiveMemory()
-        memory.add([*model.parameters(), *model.buffers(), *inputs])
+        memory = _LiveMemory([*model.parameters(), *model.buffers(), *inputs])
         # not in inference mode, where operators arrive whole and their parts' results would not be seen
         with torch.inference_mode(False), torch.no_grad(), memory:
             model(*inputs)
@@ -201,23 +214,14 @@ def latencies_in_turn(
 
     Args:
         models: networks by name, each on its device. Their modes are given back.
-        input_shapes: of the random input of each, with the batch. For one shape for all:
-            ``dict.fromkeys(models, (1, 3, 256, 256))``.
+        input_shapes: of the random input of each, with the batch, by the same names.
         repeats: passes of each network that are timed. Defaults to 5.
 
     Returns:
         median seconds by name.
-
-    Raises:
-        ValueError: when ``repeats`` is below 1, a shape is not positive or the names differ.
     """
     if repeats < 1:
         raise ValueError(f"repeats must be at least 1, got {repeats}.")
-    if set(models) != set(input_shapes):
-        raise ValueError(
-            f"input_shapes must have the names of models, {sorted(models)}, got {sorted(input_shapes)}; give one shape "
-            "for each."
-        )
     inputs = {name: _random_input(model, input_shapes[name]) for name, model in models.items()}
     seconds: dict[str, list[float]] = {name: [] for name in models}
 
@@ -238,55 +242,132 @@ def latencies_in_turn(
     return {name: statistics.median(values[1:]) for name, values in seconds.items()}  # without the first, the warm-up
 
 
-def device_name(device: torch.device) -> str:
-    """
-    The name of the GPU or of the CPU's model.
+def _rule(macs: Callable[..., int], *names: str) -> dict[Any, Any]:
+    """A rule from the shapes of output and arguments; by overload too, so that the operator is not taken apart."""
+    operators = [getattr(torch.ops.aten, name) for name in names if hasattr(torch.ops.aten, name)]
 
-    Args:
-        device: of this machine.
+    def flops(*shapes: Any, out_shape: Any = None, **kwargs: Any) -> int:
+        return 2 * macs(out_shape, *shapes)
 
-    Returns:
-        a name such as "NVIDIA H100 80GB HBM3".
-    """
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return {key: flops for op in operators for key in (op, *(getattr(op, name) for name in op.overloads()))}
+
+
+def _product(out: Any, left: Sequence[int], right: Sequence[int], *_: Any) -> int:
+    """Each value of ``(..., N, M)``, or of a vector, meets one row of ``(..., M, P)``, or one value."""
+    return math.prod(left) * (right[-1] if len(right) > 1 else 1)
+
+
+def _deformable_convolution(features: Any, weight: Any, *_: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    """The product with the weights, and what it takes to read the values at each tap of each output position."""
+    return 2 * out_shape[0] * math.prod(out_shape[2:]) * (math.prod(weight) + 4 * features[1] * math.prod(weight[2:]))
+
+
+_SUMS = [f"{name}{place}" for name in ("addmm", "baddbmm", "addbmm", "addmv") for place in ("", "_")]
+_SUMS += ["_addmm_activation"]
+_LINEAR_RESAMPLINGS = ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "cudnn_grid_sampler")
+#: what PyTorch's counter has no rule for
+_FLOP_RULES = {
+    **_rule(_product, "mv", "dot", "vdot", "_int_mm"),
+    **_rule(lambda out, added, *factors: _product(out, *factors), *_SUMS),
+    **_rule(
+        # both products of queries (..., L, E), keys (..., S, E) and values (..., S, E_v); all pairs count
+        lambda out, query, key, value, *_: math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1]),
+        *(f"{name}scaled_dot_product_attention" for name in ("", "_")),
+        *(f"_scaled_dot_product_attention_math{name}" for name in ("", "_for_mps")),
+        *("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_fused_attention_overrideable"),
+    ),
+    **_rule(lambda out, *_: 2 ** len(out[2:]) * math.prod(out), *_LINEAR_RESAMPLINGS),
+    **_rule(lambda out, *_: 16 * math.prod(out), "upsample_bicubic2d"),
+    **_rule(  # linear, nearest, cubic
+        lambda out, x, grid, mode, *_: (2, 0, 4)[mode] ** len(out[2:]) * math.prod(out),
+        *("grid_sampler_2d", "grid_sampler_3d"),
+    ),
+}
+# by a word in the name of the operator; the first one that is there counts, else it is "linear"
+_KINDS = {"attention": "attention", "deform_conv": "deformable convolution", "conv": "convolution"}
+_KINDS |= {"upsample": "resampling", "grid_sampl": "resampling"}
+# operators that may hold products: not PyTorch's own, or those whose name says so
+_MAY_HOLD_PRODUCTS = re.compile(
+    r"^(?!aten::|prims?::|profiler::)|(:|_|b|add)mm(_|$)|matmul|linear|conv(?!ert)|attention|transformer|rnn|lstm|gru|"
+    r"cdist|fft|sampler|upsample_(?!nearest)|linalg_(?!vector_norm|cross|diagonal)"
+)
+
+
+class _OperatorGuard(TorchDispatchMode):
+    """Stands below the counter, where it sees the operators that this does not take apart, and refuses unknown ones."""
+
+    def __init__(self, rules: dict[Any, Any]) -> None:
+        super().__init__()
+        self.rules = rules
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = function(*args, **(kwargs or {}))
+        operator, name = function._overloadpacket, function._schema.name
+        if name == "torchvision::deform_conv2d":  # exists only after its package was imported
+            self.rules[operator] = shape_wrapper(_deformable_convolution)
+        is_known = operator in self.rules or not any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves(out))
+        if not is_known and _MAY_HOLD_PRODUCTS.search(name):
+            raise ValueError(
+                f"cannot count the operations of {name}, which may hold products; add a rule to "
+                "monai_sam2adapter/networks/profiling.py."
+            )
+        return out
+
+
+class _RunningPart:
+    """In place of the counter's tracker, which hooks into autograd: the part, and whether it deforms, is the parent."""
+
+    def __init__(self, model: nn.Module) -> None:
+        _, self.part_of = _parts_of(model)
+        self.running: list[nn.Module] = []
+
+    @property
+    def parents(self) -> set[tuple[str, bool]]:
+        part = next((self.part_of[id(m)] for m in reversed(self.running) if id(m) in self.part_of), _OTHER)
+        return {(part, bool(self.running) and isinstance(self.running[-1], ModulatedDeformConv2d))}
+
+    def __enter__(self) -> None:
+        def leave(module: nn.Module, args: Any, out: Any) -> None:
+            if self.running and self.running[-1] is module:  # else it has failed before it was noted
+                self.running.pop()
+
+        enter = register_module_forward_pre_hook(lambda module, args: self.running.append(module))
+        self.hooks = (enter, register_module_forward_hook(leave, always_call=True))
+
+    def __exit__(self) -> None:
+        for hook in self.hooks:
+            hook.remove()
 
 
 class _LiveMemory(TorchDispatchMode):
     """Follows the memory behind every tensor that an operator returns; views share that of their tensor."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: Any) -> None:
         super().__init__()
-        self.alive = self.peak = 0
-        self._storages: dict[int, weakref.ref] = {}
+        self.peak = 0
+        self.alive: weakref.WeakValueDictionary[int, torch.UntypedStorage] = weakref.WeakValueDictionary()
+        self.add(values)
 
     def add(self, values: Any) -> None:
-        """Count the memory of all tensors in ``values`` that is not counted yet."""
-        for tensor in tree_leaves(values):
-            if isinstance(tensor, torch.Tensor):
-                self._add_storage(tensor.untyped_storage())
-        self.peak = max(self.peak, self.alive)
-
-    def _add_storage(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self._storages:
-            self.alive += size
-            self._storages[key] = weakref.ref(storage, lambda _: self._forget(key, size))
-
-    def _forget(self, key: int, size: int) -> None:
-        del self._storages[key]
-        self.alive -= size
+        storages = [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+        self.alive.update({storage._cdata: storage for storage in storages})
+        self.peak = max(self.peak, sum(storage.nbytes() for storage in self.alive.values()))
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         out = function(*args, **(kwargs or {}))
         self.add(out)
         return out
+
+
+def _parts_of(model: Any) -> tuple[list[str], dict[int, str]]:
+    """The names of the parts, and the part of parameters and of modules that have any, by their ``id``."""
+    children = {name: child.parameters() for name, child in model.named_children()}
+    groups = model.parameter_groups() if hasattr(model, "parameter_groups") else children
+    # reversed, so that what two parts share belongs to the first of them
+    part_of = {id(p): part for part, parameters in reversed(groups.items()) for p in parameters}
+    # What is added to a module, such as the adapters in a block, stands behind the module's own parameters.
+    first = [(module, next(module.parameters(), None)) for module in model.modules() if module is not model]
+    return list(groups), part_of | {id(module): part_of[id(p)] for module, p in first if id(p) in part_of}
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -1,11 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files, texts, and the size of images."""
+"""Files, texts, the machine, and the size of images."""
 
 from __future__ import annotations
 
 from .files import atomic_path, read_json, write_json
 from .flags import require_flags
+from .machine import device_name, num_cores
 from .resizing import resize_images
 from .text import nearest_name
 
-__all__ = ["atomic_path", "nearest_name", "read_json", "require_flags", "resize_images", "write_json"]
+__all__ = [
+    "atomic_path",
+    "device_name",
+    "nearest_name",
+    "num_cores",
+    "read_json",
+    "require_flags",
+    "resize_images",
+    "write_json",
+]

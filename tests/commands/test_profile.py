@@ -30,7 +30,8 @@ def test_json_has_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixtur
     path = tmp_path / "new" / "profile.json"
     options = ["--network", "SAM2UNet", "--variant", "tiny", "--adapter", "lw", "--adapter_config", '{"scale": 0.25}']
     assert main(["profile", *options, "--batch_size", "2", "--reparameterize", "--json", str(path), *FAST]) == 0
-    assert f"wrote {path}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"wrote {path}" in out
     report = json.loads(path.read_text(encoding="utf-8"))
     assert report["network"]["class"] == "SAM2UNet"
     assert report["network"]["config"]["adapter_config"]["scale"] == 0.25
@@ -38,8 +39,22 @@ def test_json_has_what_was_measured(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert report["machine"].keys() == {"device", "device_name", "threads", "torch", "python"}
     (profile,) = report["profiles"]
     assert profile["input_shape"] == [2, 3, 32, 32]
-    assert profile["macs"]["by_part"]["adapters"] > 0
     assert profile["latency_seconds"] > 0
+    assert profile["peak_memory_bytes"] > 4 * profile["total_parameters"]["total"]
+
+    # the table says the same
+    macs, kinds = profile["macs"], ["linear", "convolution", "attention", "deformable convolution", "resampling"]
+    table = {line.split()[0]: line.split() for line in out.split("\npart ")[1].split("\n\n")[0].splitlines()[1:]}
+    assert [*table] == ["image_encoder", "adapters", "decoder", "other", "all"]
+    for part, (trained, total, *counts, all_macs, share) in ((part, row[1:]) for part, row in table.items()):
+        for name, text in (("trained_parameters", trained), ("total_parameters", total)):
+            numbers = {"all": profile[name]["total"], "other": 0, **profile[name]["by_part"]}
+            assert text == f"{numbers[part]:,}"
+        by_kind = {"all": macs["by_kind"], **macs["by_part_and_kind"]}[part]
+        assert counts == [f"{by_kind[kind] / 1e9:.3f}" for kind in kinds]
+        assert all_macs == f"{sum(by_kind.values()) / 1e9:.3f}"
+        assert share == f"{sum(by_kind.values()) / macs['total']:.1%}"
+    assert max(map(len, out.split("\npart ")[1].splitlines())) <= 120
 
 
 def test_fused_adapters_have_fewer_parameters(tmp_path: Path) -> None:
