@@ -142,6 +142,7 @@ parser = ConfigParser(config)
 torch.manual_seed(0)
 parser.get_parsed_content("run")
 dist.barrier()
+dist.destroy_process_group()
 """
 
 
