@@ -12,11 +12,12 @@ from monai.data import MetaTensor, to_affine_nd
 from monai.transforms import MapTransform
 from monai.transforms.utils import scale_affine
 from monai.utils import convert_to_tensor, ensure_tuple, ensure_tuple_rep
-from torch.nn.functional import interpolate
 
 from ..utils import resize_images
 
 __all__ = ["ResizeWithLabelsd"]
+
+_ROUNDING = 1e-9  # shares that differ by less are equal
 
 
 class ResizeWithLabelsd(MapTransform):
@@ -85,14 +86,25 @@ def _resize_image(image: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 def _resize_labels(labels: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     if tuple(labels.shape[1:]) == tuple(size):
         return labels
-    classes = torch.unique(labels)
-    result = classes[0].expand(len(labels), *size).clone()
-    largest = torch.zeros(result.shape, device=labels.device)
-    for number in classes:
-        share = interpolate((labels == number).float()[None], size=tuple(size), mode="bilinear")[0]
-        wins = share >= largest
-        result[wins], largest[wins] = number, share[wins]
+    (rows, row_weights), (columns, column_weights) = map(_neighbors, labels.shape[1:], size)
+    # the four pixels around each new one, (4, C, h, w)
+    corners = torch.stack([labels[:, row][:, :, column] for row in rows for column in columns])
+    result, is_mixed = corners[0].clone(), (corners != corners[0]).any(dim=0)
+    weights = torch.stack([row[:, None] * column for row in row_weights for column in column_weights])[:, None]
+    corners = corners[:, is_mixed]  # (4, mixed pixels), which are few
+    weights = weights.to(labels.device).expand(-1, *result.shape)[:, is_mixed]
+    shares = ((corners[:, None] == corners) * weights).sum(dim=1)  # of the class of each corner
+    is_largest = shares > shares.amax(dim=0) - _ROUNDING
+    result[is_mixed] = torch.where(is_largest, corners, corners.amin(dim=0)).amax(dim=0)
     return result
+
+
+def _neighbors(old: int, new: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each new pixel along an axis the two old ones that it lies between, and their weights, ``(2, new)`` each."""
+    place = ((torch.arange(new, dtype=torch.float64) + 0.5) * old / new - 0.5).clamp(0, old - 1)
+    first = place.long()
+    share = place - first
+    return torch.stack([first, (first + 1).clamp(max=old - 1)]), torch.stack([1 - share, share])
 
 
 def _with_place(resized: torch.Tensor, image: MetaTensor) -> MetaTensor:

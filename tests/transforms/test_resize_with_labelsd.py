@@ -45,6 +45,16 @@ def test_labels_lie_on_their_images(shape, size) -> None:
     assert torch.stack(offsets).mean(dim=0).abs().max() < 0.05
 
 
+@pytest.mark.parametrize(("shape", "size"), [*SIZES, ((9, 7), (16, 12)), ((1, 5), (8, 3))])
+def test_labels_are_the_classes_with_the_largest_interpolated_share(shape, size) -> None:
+    labels = torch.randint(0, 4, (1, *shape), generator=torch.Generator().manual_seed(0))
+    resized = ResizeWithLabelsd((), size, "label")({"label": labels})["label"]
+    one_hot = torch.nn.functional.one_hot(labels, 4).movedim(-1, 1).double()
+    shares = torch.nn.functional.interpolate(one_hot, size=resized.shape[1:], mode="bilinear")[0]
+    order = shares + 1e-9 * torch.arange(4)[:, None, None]  # the higher of equal ones
+    assert torch.equal(resized[0], order.argmax(dim=0))
+
+
 @pytest.mark.parametrize(("shape", "size"), SIZES)
 def test_images_equal_those_of_pillow_and_of_the_inferer(shape, size) -> None:
     image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
