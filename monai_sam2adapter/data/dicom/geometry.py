@@ -12,9 +12,13 @@ import pydicom
 
 from ..geometry import LPS_TO_RAS
 
-__all__ = ["DicomGeometry"]
+__all__ = ["DicomGeometry", "has_place", "orientations"]
 
 _TOLERANCE = 0.1  # of the distance of slices: how far one may lie from its place in an even stack
+# where the distance of pixels is kept; the last two are that at the detector, not in the patient
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+# of nuclear medicine, what the frames of a file are counted by beside its slices
+_VECTORS = ("EnergyWindowVector", "DetectorVector", "PhaseVector", "RRIntervalVector", "TimeSlotVector")
 
 
 @dataclass(frozen=True)
@@ -29,67 +33,130 @@ class DicomGeometry:
     Args:
         order: index of each slice of the volume among the frames as given.
         affine: voxel (column, row, slice) to world (RAS+, mm) matrix, ``(4, 4)``.
+        notes: one text for everything that the files do not say, and what was taken in its place. Defaults to none.
     """
 
     order: tuple[int, ...]
     affine: np.ndarray
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, headers: Sequence[pydicom.Dataset]) -> DicomGeometry:
+    def of(cls, headers: Sequence[pydicom.Dataset], names: Sequence[str] = ()) -> DicomGeometry:
         """
         Args:
             headers: one for each file, single slices, or one with several frames.
+            names: names of the files, for messages. Defaults to none.
 
         Returns:
-            the geometry. One frame, or the frames of one file, need no position: the origin is 0 then, the axes
-            those of the image.
+            the geometry. Of a picture, one frame that has no position, the origin is 0, the axes are those of the
+            image, and what it does not say of its size is 1 mm, with a note.
 
         Raises:
             ValueError: when the slices do not make up a volume: they differ in size, pixel spacing or orientation, two
-                are in the same place, one is missing, or distances are uneven by more than a tenth.
+                are in the same place, one is missing, distances are uneven by more than a tenth, or they say nothing of
+                their place or of the distance of their pixels.
         """
         frames = [frame for header in headers for frame in _frames(header)]
+        if len(headers) == 1:
+            names = [f"frame {number}" for number in range(1, len(frames) + 1)]
         _require_equal("sizes", [(header.get("Rows"), header.get("Columns")) for header in headers], 0)
-        _require_equal("pixel spacings", [frame.spacing for frame in frames], 1e-3)
         without = sum(frame.position is None or frame.orientation is None for frame in frames)
+        if without and len(frames) > 1:
+            raise ValueError(
+                f"{without} of {len(frames)} slices have no position or orientation in the patient; they are no volume"
+            )
+        spacing, notes = _pixel_spacing(frames, in_patient=not without)
         if without:
-            if len(headers) > 1:
-                raise ValueError(f"{without} of {len(frames)} slices have no position or orientation in the patient")
-            sides = (*frames[0].spacing[::-1], _thickness(headers[0]), 1.0)
-            return cls(tuple(range(len(frames))), LPS_TO_RAS @ np.diag(sides))
+            thickness, more = _thickness(headers[0])
+            affine = LPS_TO_RAS @ np.diag((*spacing[::-1], thickness, 1.0))
+            return cls((0,), affine, (*notes, *more, "says nothing of its place in the patient; taken: the origin"))
         _require_equal("orientations", [frame.orientation for frame in frames], 1e-3)
         row, column = np.reshape(frames[0].orientation, (2, 3)).astype(float)
         normal = np.cross(row, column)
         positions = np.array([frame.position for frame in frames], dtype=float)
-        order = np.argsort(positions @ normal, kind="stable")
+        # the frames of nuclear medicine have their place by their number
+        by_number = "DetectorInformationSequence" in headers[0]
+        order = np.arange(len(frames)) if by_number else np.argsort(positions @ normal, kind="stable")
+        if len(frames) == 1:
+            thickness, more = _thickness(headers[0])
+            step, notes = normal * thickness, [*notes, *more]
+        else:
+            step = _step(positions[order], normal, [names[int(index)] for index in order] if names else [])
         affine = np.eye(4)
-        affine[:3, 0] = row * frames[0].spacing[1]  # PixelSpacing is that of rows, then that of columns
-        affine[:3, 1] = column * frames[0].spacing[0]
-        affine[:3, 2] = _step(positions[order], normal, headers[0])
+        affine[:3, 0] = row * spacing[1]  # PixelSpacing is that of rows, then that of columns
+        affine[:3, 1] = column * spacing[0]
+        affine[:3, 2] = step
         affine[:3, 3] = positions[order[0]]
-        return cls(tuple(order.tolist()), LPS_TO_RAS @ affine)
+        return cls(tuple(order.tolist()), LPS_TO_RAS @ affine, tuple(notes))
+
+
+def has_place(header: pydicom.Dataset) -> bool:
+    """Whether a file says where any of its frames lies in the patient."""
+    try:
+        return any(frame.position is not None for frame in _frames(header))
+    except ValueError:  # for reading it to tell
+        return True
+
+
+def orientations(headers: Sequence[pydicom.Dataset]) -> int:
+    """In how many different planes, to 0.1, single slices lie."""
+    planes = (header.get("ImageOrientationPatient") for header in headers)
+    return len({tuple(np.round(np.float64(plane), 1) + 0.0) for plane in planes if plane})
 
 
 @dataclass(frozen=True)
 class _Frame:
     position: Any  # x, y, z, mm, or None
     orientation: Any  # direction of rows, then of columns, or None
-    spacing: tuple[float, float]
+    spacing: Any  # of rows, then of columns, mm, or None
+    spacing_name: str
 
 
 def _frames(header: pydicom.Dataset) -> list[_Frame]:
     """The slices of one file; those of several frames keep their place in sequences, for all or for each of them."""
     shared = (header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
-    groups = header.get("PerFrameFunctionalGroupsSequence") or [None] * int(header.get("NumberOfFrames") or 1)
+    number = int(header.get("NumberOfFrames") or 1)
+    groups = header.get("PerFrameFunctionalGroupsSequence") or [None] * number
+    if len(groups) != number:
+        raise ValueError(f"it says that it has {number} frames, and where {len(groups)} of them lie")
+    if "DetectorInformationSequence" in header:
+        return _frames_of_detector(header, number)
+    if number > 1 and groups[0] is None:  # one position cannot be that of all
+        return [_Frame(None, None, None, "")] * number
     return [_frame([header] if group is None else [group, shared, header]) for group in groups]
 
 
+def _frames_of_detector(header: pydicom.Dataset, number: int) -> list[_Frame]:
+    """
+    The slices of nuclear medicine: a detector has the position of the first one, and the sign of their distance says
+    which way they go (DICOM PS3.3, C.8.4.15). Frames that are not slices (projections, times) have no place.
+    """
+    kind = str((list(header.get("ImageType") or ()) + [""] * 3)[2])
+    several = [name for name in _VECTORS if len(set(np.atleast_1d(header.get(name) or 1).tolist())) > 1]
+    detectors = header.DetectorInformationSequence
+    if number > 1 and (several or len(detectors) > 1 or not kind.startswith("RECON")):
+        what = ", ".join(several) or kind or "no ImageType"
+        raise ValueError(f"its {number} frames are not the slices of one volume ({what}); save each volume as a series")
+    first = _frame([detectors[0], header] if detectors else [header])
+    step = header.get("SpacingBetweenSlices")
+    if number == 1 or first.position is None or first.orientation is None:
+        return [first] * number
+    if not step:
+        raise ValueError(f"it does not say how far its {number} slices are apart (SpacingBetweenSlices)")
+    row, column = np.reshape(first.orientation, (2, 3)).astype(float)
+    way = float(step) * np.cross(row, column)
+    places = np.asarray(first.position, dtype=float) + np.arange(number)[:, None] * way
+    return [_Frame(place, first.orientation, first.spacing, first.spacing_name) for place in places]
+
+
 def _frame(places: Sequence[pydicom.Dataset]) -> _Frame:
-    spacing = _look_up(places, "PixelMeasuresSequence", "PixelSpacing") or (1.0, 1.0)
+    found = ((name, _look_up(places, "PixelMeasuresSequence", name)) for name in _SPACINGS)
+    name, spacing = next(((name, value) for name, value in found if value), ("", None))
     return _Frame(
         _look_up(places, "PlanePositionSequence", "ImagePositionPatient"),
         _look_up(places, "PlaneOrientationSequence", "ImageOrientationPatient"),
-        (float(spacing[0]), float(spacing[1])),
+        None if spacing is None else [float(side) for side in spacing],
+        name,
     )
 
 
@@ -101,14 +168,32 @@ def _look_up(places: Sequence[pydicom.Dataset], sequence: str, keyword: str) -> 
     return None
 
 
-def _thickness(header: pydicom.Dataset) -> float:
-    """Distance of slices as far as one file tells it, in mm."""
+def _pixel_spacing(frames: Sequence[_Frame], in_patient: bool) -> tuple[list[float], list[str]]:
+    """Of rows, then of columns, in mm, and what is to be said of it."""
+    given = [frame.spacing for frame in frames if frame.spacing is not None]
+    if not given and not in_patient:
+        return [1.0, 1.0], ["says nothing of the distance of its pixels; taken: 1 mm"]
+    if len(given) < len(frames):
+        raise ValueError(
+            f"{len(frames) - len(given)} of {len(frames)} slices say nothing of the distance of their pixels "
+            "(PixelSpacing); get it with this tag, or convert it with the right one"
+        )
+    _require_equal("pixel spacings", given, 1e-3)
+    if len(given[0]) != 2 or not min(given[0]) > 0:
+        raise ValueError(f"its {frames[0].spacing_name} is {given[0]}, expected two positive distances in mm")
+    name = frames[0].spacing_name
+    note = f"has no PixelSpacing; taken: {name}, {given[0][0]:g} x {given[0][1]:g} mm, that at the detector"
+    return given[0], [] if name == _SPACINGS[0] else [note]
+
+
+def _thickness(header: pydicom.Dataset) -> tuple[float, list[str]]:
+    """Thickness of one slice, in mm, and what is to be said of it."""
     shared = (header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):
         found = _look_up([shared, header], "PixelMeasuresSequence", keyword)
         if found:
-            return abs(float(found))
-    return 1.0
+            return abs(float(found)), []
+    return 1.0, ["says nothing of its thickness; taken: 1 mm"]
 
 
 def _require_equal(what: str, values: Sequence[Any], tolerance: float) -> None:
@@ -118,17 +203,16 @@ def _require_equal(what: str, values: Sequence[Any], tolerance: float) -> None:
         raise ValueError(f"its slices have different {what}, such as {first} and {other}; they are no volume")
 
 
-def _step(positions: np.ndarray, normal: np.ndarray, header: pydicom.Dataset) -> np.ndarray:
-    """Vector from each slice to the next, in mm, of sorted slices."""
-    if len(positions) == 1:
-        return normal * _thickness(header)
-    distances = np.diff(positions @ normal)
+def _step(positions: np.ndarray, normal: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Vector from each slice to the next, in mm, of slices in their order."""
+    distances = np.abs(np.diff(positions @ normal))
     usual = float(np.median(distances))
-    close = int((distances < 0.01 * usual).sum()) if usual > 0 else len(distances)
-    if usual < 1e-3 or close:
+    close = np.flatnonzero(distances < 0.01 * usual) if usual > 1e-3 else np.arange(len(distances))
+    if len(close):
+        pair = f", such as {names[close[0]]} and {names[close[0] + 1]}" if names else ""
         raise ValueError(
-            f"{close + 1} of its {len(positions)} slices share their places: it holds several volumes (time points, "
-            "echoes, repetitions); split it into one series for each"
+            f"{len(close) + 1} of its {len(positions)} slices share their places: it holds several volumes (time "
+            f"points, echoes, repetitions), or slices twice{pair}; split it into one series for each"
         )
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     even = positions[0] + np.arange(len(positions))[:, None] * step

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from ..geometry import image_meta
 from .series import DicomSeries
 
 __all__ = ["DicomReader"]
+
+logger = logging.getLogger(__name__)
 
 
 class DicomReader(ImageReader):
@@ -76,6 +79,8 @@ class DicomReader(ImageReader):
             array = _read_pixels(img, geometry.order)
         except Exception as error:  # of pydicom and SimpleITK too, which do not tell the series
             raise ValueError(f"{img} cannot be read: {error}") from error
+        for note in geometry.notes:
+            logger.warning("%s %s", img, note)
         return array, {**image_meta(array.shape, geometry.affine), "dicom_series": img}
 
 
@@ -83,7 +88,10 @@ def _read_pixels(series: DicomSeries, order: Sequence[int]) -> np.ndarray:
     files = series.files
     if len(files) == 1:
         _require_one_scale(series)
-        frames = _read_file(files[0])[list(order)]
+        frames = _read_file(files[0])
+        if len(frames) != len(order):
+            raise ValueError(f"it holds {len(frames)} frames, its header says {len(order)}; get it again")
+        frames = frames[list(order)]
     else:  # one by one: SimpleITK's reader of series takes the type of the first file, and its own view of the spacing
         frames = np.concatenate([_read_file(files[index]) for index in order])
     return frames.transpose(2, 1, 0)  # (Z, Y, X) -> (X, Y, Z)

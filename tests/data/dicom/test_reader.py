@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 from monai.transforms import LoadImage
-from pydicom.uid import EnhancedMRImageStorage, generate_uid
+from pydicom.uid import EnhancedMRImageStorage, NuclearMedicineImageStorage, generate_uid
 
 from monai_sam2adapter.data import DicomGeometry, DicomReader, VolumeReader
 
@@ -163,12 +164,120 @@ def nested(**sequences: dict[str, Any]) -> pydicom.Dataset:
     return group
 
 
+class TestNuclearMedicine:
+    @pytest.mark.parametrize("step", [4.0, -4.0, 2.5, -2.5])
+    @pytest.mark.parametrize("orientation", [[1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1], [-1, 0, 0, 0, 1, 0]])
+    def test_frames_lie_where_simpleitk_puts_them(
+        self, orientation: list[int], step: float, write_dicom: Write, tmp_path: Path
+    ) -> None:
+        path = write_spect(write_dicom, tmp_path, ImageOrientationPatient=orientation, SpacingBetweenSlices=step)
+        expected = sitk.ReadImage(str(path), sitk.sitkFloat32)
+        for address in (path, tmp_path):
+            volume = load(address)
+            np.testing.assert_array_equal(volume[0], sitk.GetArrayFromImage(expected).transpose(2, 1, 0))
+            for index in np.ndindex(*volume.shape[1:]):
+                point = np.array(expected.TransformIndexToPhysicalPoint(index)) * [-1, -1, 1]
+                np.testing.assert_allclose((volume.affine.numpy() @ [*index, 1])[:3], point, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("tags", "message"),
+        [
+            ({"SpacingBetweenSlices": None}, "does not say how far its 3 slices are apart"),
+            ({"ImageType": ["ORIGINAL", "PRIMARY", "DYNAMIC", "EMISSION"]}, r"3 frames are not the slices .*DYNAMIC"),
+            ({"TimeSlotVector": [1, 2, 3]}, r"3 frames are not the slices .*TimeSlotVector"),
+            ({"ImagePositionPatient": None}, "3 of 3 slices have no position"),
+        ],
+        ids=["distance", "projections", "gated", "position"],
+    )
+    def test_frames_that_are_no_volume_are_refused(
+        self, tags: dict[str, Any], message: str, write_dicom: Write, tmp_path: Path
+    ) -> None:
+        with pytest.raises(ValueError, match=message):
+            load(write_spect(write_dicom, tmp_path, **tags))
+
+
+def write_spect(write_dicom: Write, folder: Path, **tags: Any) -> Path:
+    """Nuclear medicine: the place of the first frame is that of the detector, the distance has a sign."""
+    tags = {
+        **{"Modality": "NM", "ImageType": ["ORIGINAL", "PRIMARY", "RECON TOMO", "EMISSION"], "NumberOfFrames": 3},
+        **{"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [-60, -50, 200]},
+        **{"SpacingBetweenSlices": 4, **tags},
+    }
+    place = {key: tags.pop(key) for key in ("ImageOrientationPatient", "ImagePositionPatient")}
+    (path,) = write_dicom(folder, [[0, 0, 0]], RescaleIntercept=0, **tags)
+    image = pydicom.dcmread(path)
+    del image.ImagePositionPatient, image.ImageOrientationPatient
+    image.DetectorInformationSequence = [pydicom.Dataset()]
+    for keyword, value in place.items():
+        setattr(image.DetectorInformationSequence[0], keyword, value)
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = NuclearMedicineImageStorage
+    image.PixelData = np.arange(72, dtype=np.uint16).tobytes()
+    image.save_as(path)
+    return path
+
+
+class TestWhatIsNotSaid:
+    @pytest.mark.parametrize("name", ["ImagerPixelSpacing", "NominalScannedPixelSpacing"])
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_spacing_at_the_detector_is_taken_with_a_word(
+        self, name: str, count: int, write_dicom: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        write_dicom(tmp_path, stack(count), PixelSpacing=None, **{name: [0.4, 0.3]})
+        np.testing.assert_allclose(np.diag(load(tmp_path).affine)[:2], [-0.3, -0.4])
+        assert f"{tmp_path} has no PixelSpacing; taken: {name}, 0.4 x 0.3 mm, that at the detector" in caplog.text
+
+    def test_the_spacing_in_the_patient_goes_first(
+        self, write_dicom: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        write_dicom(tmp_path, stack(2), ImagerPixelSpacing=[0.4, 0.3])
+        np.testing.assert_allclose(np.diag(load(tmp_path).affine)[:2], [-3, -2])
+        assert "taken" not in caplog.text
+
+    @pytest.mark.parametrize(
+        ("tags", "message"),
+        [
+            ({"PixelSpacing": None}, r"say nothing of the distance of their pixels \(PixelSpacing\)"),
+            ({"PixelSpacing": [0, 0]}, "PixelSpacing is .*expected two positive distances"),
+        ],
+    )
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_what_has_a_place_needs_a_spacing(
+        self, count: int, tags: dict[str, Any], message: str, write_dicom: Write, tmp_path: Path
+    ) -> None:
+        write_dicom(tmp_path, stack(count), **tags)
+        with pytest.raises(ValueError, match=message):
+            load(tmp_path)
+
+    def test_a_picture_is_read_with_a_word_for_each(
+        self, write_dicom: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        nothing = dict.fromkeys(("PixelSpacing", "SliceThickness", "ImageOrientationPatient"))
+        (path,) = write_dicom(tmp_path, stack(1), Modality="CR", **nothing)
+        np.testing.assert_array_equal(load(path).affine, np.diag([-1, -1, 1, 1]))
+        for what in ("the distance of its pixels", "its thickness", "its place in the patient"):
+            assert f"says nothing of {what}; taken: " in caplog.text
+
+
+class TestInverted:
+    def test_white_as_0_is_read_as_simpleitk_does(self, write_dicom: Write, tmp_path: Path) -> None:
+        (path,) = write_dicom(tmp_path, stack(1), Modality="DX", PhotometricInterpretation="MONOCHROME1")
+        expected = sitk.GetArrayFromImage(sitk.ReadImage(str(path), sitk.sitkFloat32)).transpose(2, 1, 0)
+        np.testing.assert_array_equal(load(path)[0], expected)
+        assert expected[0, 0, 0] == 2 * 65535 - 1000, "black is low"
+
+    @pytest.mark.parametrize("modality", ["CT", "PT", "NM"])
+    def test_values_with_a_unit_are_refused(self, modality: str, write_dicom: Write, tmp_path: Path) -> None:
+        write_dicom(tmp_path, stack(2), Modality=modality, PhotometricInterpretation="MONOCHROME1")
+        with pytest.raises(ValueError, match=f"MONOCHROME1, which leaves open whether the values of {modality} are"):
+            load(tmp_path)
+
+
 class TestNoVolume:
     @pytest.mark.parametrize(
         ("positions", "message"),
         [
             (stack(3) + stack(6)[4:], r"slices are missing: 5.00 mm between slice 3 and 4, mostly 2.50 mm"),
-            (stack(4) + stack(4), "8 slices share their places: it holds several volumes"),
+            (stack(4) + stack(4), r"8 slices share their places: it holds several volumes"),
             ([*stack(4), [10, 20, 13.5]], "unevenly, 1.00 to 2.50 mm apart"),
         ],
         ids=["gap", "repeated", "uneven"],
@@ -187,8 +296,10 @@ class TestNoVolume:
             ({"PixelSpacing": [1.0, 3.0]}, r"different pixel spacings, such as \[2.0, 3.0\] and \[1.0, 3.0\]"),
             ({"ImagePositionPatient": None}, "2 of 5 slices have no position"),
             ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, r"cannot be read: it has colors \(RGB\)"),
+            ({"PhotometricInterpretation": "PALETTE COLOR"}, r"it has colors \(PALETTE COLOR\).* \(file im3\)"),
+            ({"ModalityLUTSequence": [pydicom.Dataset()]}, r"numbers of a table .* \(file im3\)"),
         ],
-        ids=["orientation", "spacing", "position", "colors"],
+        ids=["orientation", "spacing", "position", "colors", "palette", "table"],
     )
     def test_mixed_slices_are_refused(
         self, tags: dict[str, Any], message: str, write_dicom: Write, tmp_path: Path

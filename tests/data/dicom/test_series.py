@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import SimpleITK as sitk
 from monai.data import DataLoader, decollate_batch
 from monai.transforms import LoadImage, LoadImaged
-from pydicom.uid import BasicTextSRStorage
+from pydicom.uid import BasicTextSRStorage, CTImageStorage, SecondaryCaptureImageStorage
 
 from monai_sam2adapter.data import CaseDataset, DicomFolder, DicomSeries, VolumeReader, find_images
 
@@ -130,8 +131,61 @@ class TestFolder:
         (tmp_path / ".hidden").write_bytes((tmp_path / "im0").read_bytes())
         assert DicomFolder(tmp_path).series() == [str(tmp_path)]
         log = " ".join(caplog.messages)
-        assert all(word in log for word in ("1 DICOM files: no image (SR)", "(SEG)", "2 DICOM files: scout images"))
+        assert all(
+            word in log for word in ("left out 4 DICOM files", "1 without an image (SR)", "(SEG)", "2 scout images")
+        )
         assert len(DicomSeries.open(f"{tmp_path}#series=1.2").files) == 2, "asked for by name"
+
+    @pytest.mark.parametrize(
+        ("tags", "count", "reason"),
+        [
+            ({"SOPClassUID": SecondaryCaptureImageStorage}, 2, "pictures of a screen (secondary captures)"),
+            ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, 1, "pictures of a screen (secondary captures)"),
+            ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, 1, "with colors"),
+            ({"Modality": "OT"}, 1, "single pictures without a place in the patient"),
+            ({"Modality": "RTDOSE"}, 1, "without an image (RTDOSE)"),
+        ],
+        ids=["captures", "screen", "colors", "picture", "dose"],
+    )
+    def test_what_is_no_volume_beside_one_is_left_out_in_one_line(
+        self,
+        tags: dict[str, Any],
+        count: int,
+        reason: str,
+        write_dicom: Write,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        write_dicom(tmp_path, stack(3))
+        for path in write_dicom(tmp_path, stack(count), prefix="other", SeriesDescription="Dose", **tags):
+            image = pydicom.dcmread(path)
+            del image.ImagePositionPatient
+            image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = tags.get("SOPClassUID", CTImageStorage)
+            image.save_as(path)
+        assert [len(series.files) for series in DicomFolder(tmp_path).series()] == [3]
+        (line,) = [text for text in caplog.messages if "left out" in text]
+        assert f"left out {count} DICOM files that are no volume: {count} {reason}" in line
+
+    def test_scouts_of_three_planes_are_known_by_their_name(self, write_dicom: Write, tmp_path: Path) -> None:
+        write_dicom(tmp_path, stack(3))
+        for number, plane in enumerate(([1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1])):
+            tags = {"SeriesInstanceUID": "1.2", "SeriesDescription": "t1_localizer", "ImageOrientationPatient": plane}
+            write_dicom(tmp_path, stack(1), start=number, prefix="scout", **tags)
+        assert [len(series.files) for series in DicomFolder(tmp_path).series()] == [3]
+
+    def test_copies_are_left_out_with_a_word(
+        self, write_dicom: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        paths = write_dicom(tmp_path, stack(4))
+        shutil.copy(paths[2], tmp_path / "im2 (1)")
+        assert load(tmp_path).shape == (1, 6, 4, 4)
+        assert "left out 1 copies of DICOM files: im2 (1) of im2" in caplog.text
+        other = pydicom.dcmread(paths[3])
+        other.PixelData = bytes(len(other.PixelData))
+        other.save_as(tmp_path / "im3 (1)")
+        with pytest.raises(ValueError, match=r"2 of its 5 slices share .*or slices twice, such as im3 and im3 \(1\)"):
+            load(tmp_path)
 
     def test_what_is_left_out_without_being_dicom_is_counted(
         self, write_dicom: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading the headers of DICOM files, and telling damaged ones and copies."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pydicom
+from pydicom.uid import UID
+
+__all__ = ["Headers", "read_header", "read_headers"]
+
+logger = logging.getLogger(__name__)
+
+Headers = Mapping[Path, pydicom.Dataset | None]
+"""What was read of each file; None for a damaged one."""
+
+# what a series keeps of each header: what it is, where it lies, and what a segmentation refers to
+_TAGS = [
+    *("SOPClassUID", "ImageType", "Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber"),
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "SpacingBetweenSlices", "SliceThickness"),
+    *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "ModalityLUTSequence"),
+    *("DetectorInformationSequence", "EnergyWindowVector", "DetectorVector", "PhaseVector", "RRIntervalVector"),
+    "TimeSlotVector",
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("StudyInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"),
+]
+_PREAMBLE = 132  # bytes, of which the last four are DICM
+# the first group of a file that has no preamble (old archives), in either order of bytes
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+_EXTENSIONS = (".dcm", ".ima")
+# names without an extension, such as IM0001 and 1.2.840.113619.2.5
+_NO_EXTENSION = re.compile(r"[^.]+|[\d.]+")
+
+
+def read_headers(folder: Path) -> dict[Path, pydicom.Dataset | None]:
+    """
+    Read the headers of a folder's DICOM files, without the folders in it.
+
+    Returns:
+        for each file, sorted, what its header says of the tags that are kept; None for a damaged file. Copies are left
+        out, with a line in the log.
+    """
+    headers: dict[Path, pydicom.Dataset | None] = {}
+    others = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        try:
+            headers[path] = read_header(path)
+        except ValueError:
+            others.append(path)
+        except OSError:  # may be a slice
+            headers[path] = None
+    damaged = _damaged(others, {path.suffix for path in headers}) if any(headers.values()) else []
+    unknown = [path.name for path in others if path not in damaged and _is_named_as_dicom(path, bool(headers))]
+    if unknown:
+        names = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        logger.warning("%s: left out %d files that are not DICOM: %s", folder, len(unknown), names)
+    return _without_copies(dict(sorted({**headers, **dict.fromkeys(damaged)}.items())), folder)
+
+
+def read_header(path: Path) -> pydicom.Dataset | None:
+    """The tags of a DICOM file; None for a damaged one, also for one that ends before the tags of its image."""
+    with open(path, "rb") as file:
+        start = file.read(_PREAMBLE)
+    has_preamble = start[128:] == b"DICM"
+    header, kind = None, ""
+    if has_preamble or start[:2] in _FIRST_GROUPS:
+        try:
+            header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_TAGS)
+            kind = UID(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID") or "").name
+        except Exception as error:  # whatever pydicom stumbles over, in a file of another kind too
+            logger.debug("%s: %s", path, error)
+            header = None
+    is_dicom = header is not None and str(header.get("SOPClassUID", "")).startswith("1.2.840.10008.")
+    if not has_preamble and not is_dicom:
+        raise ValueError(f"{path} is not a DICOM file, or is damaged")
+    return None if header is None or ("Rows" not in header and (not kind or "Image Storage" in kind)) else header
+
+
+def _damaged(others: list[Path], extensions: set[str]) -> list[Path]:
+    """Those of a folder's other files that must have been DICOM, going by their names and by those that are."""
+    return [
+        path
+        for path in others
+        if path.suffix.lower() in _EXTENSIONS
+        or (path.stat().st_size < _PREAMBLE and (path.suffix in extensions or _NO_EXTENSION.fullmatch(path.name)))
+    ]
+
+
+def _is_named_as_dicom(path: Path, among_dicom: bool) -> bool:
+    return path.suffix.lower() in _EXTENSIONS or (among_dicom and bool(_NO_EXTENSION.fullmatch(path.name)))
+
+
+def _without_copies(headers: Headers, folder: Path) -> dict[Path, pydicom.Dataset | None]:
+    """The files; of those with the same image (a browser or an export makes them) the one with the shortest name."""
+    first: dict[str, Path] = {}
+    copies = {}
+    for path in sorted(headers, key=lambda path: (len(path.name), path.name)):
+        header = headers[path]
+        uid = "" if header is None else str(header.get("SOPInstanceUID") or "")
+        known = first.setdefault(uid, path) if uid else path
+        if known != path and header == headers[known] and _pixels(path) == _pixels(known):
+            copies[path] = known
+    if copies:
+        text = ", ".join(f"{path.name} of {known.name}" for path, known in list(copies.items())[:5])
+        logger.warning("%s: left out %d copies of DICOM files: %s", folder, len(copies), text)
+    return {path: header for path, header in headers.items() if path not in copies}
+
+
+def _pixels(path: Path) -> bytes:
+    try:
+        return bytes(pydicom.dcmread(path, force=True).get("PixelData", b""))
+    except Exception as error:  # whatever pydicom stumbles over; reading it again tells
+        logger.debug("%s: %s", path, error)
+        return str(path).encode()

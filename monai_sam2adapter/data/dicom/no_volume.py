@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which DICOM files are no volume of the patient, and which have values that would be read wrongly."""
+
+from __future__ import annotations
+
+import re
+
+import pydicom
+
+from .geometry import has_place, orientations
+from .headers import Headers
+
+__all__ = ["value_problem", "why_no_volume", "why_not"]
+
+# modalities whose pixels are not an image of the patient
+_NO_IMAGE = ("SEG", "RTDOSE")
+# pictures of a screen: dose reports, protocols, drawings, prints
+_CAPTURE, _SCREEN = "1.2.840.10008.5.1.4.1.1.7", ("SCREEN SAVE", "SCREENSAVE", "DOSE_INFO")
+# scout images of three planes do not say so in their ImageType, but in their name
+_SCOUT = re.compile(r"(^|[^a-z])(loc|localizers?|scouts?|survey|topogram|scanogram|surview|3.?planes?)([^a-z]|$)", re.I)
+_GRAY = ("MONOCHROME1", "MONOCHROME2")
+# modalities whose values have a unit
+_MEASURED = ("CT", "PT", "NM")
+
+
+def why_not(header: pydicom.Dataset | None) -> str:
+    """Why a file is no image to be segmented; empty when it is one, or is damaged."""
+    if header is None:
+        return ""
+    modality, kind = str(header.get("Modality", "")), header.get("ImageType") or ()
+    if "Rows" not in header or modality in _NO_IMAGE:
+        return f"without an image ({modality or 'no modality'})"
+    if "LOCALIZER" in kind:
+        return f"scout images, series {_name(header)}"
+    uid = str(header.get("SOPClassUID", ""))
+    is_capture = uid == _CAPTURE or uid.startswith(f"{_CAPTURE}.") or any(word in kind for word in _SCREEN)
+    if is_capture and not has_place(header):
+        return f"pictures of a screen (secondary captures), series {_name(header)}"
+    return ""
+
+
+def why_no_volume(series: Headers) -> str:
+    """Why a series cannot be a volume where there are others; empty when it may be one, or is damaged."""
+    headers = [header for header in series.values() if header is not None]
+    if not headers:
+        return ""
+    name = f"series {_name(headers[0])}"
+    if not any(header.get("PhotometricInterpretation", _GRAY[1]) in _GRAY for header in headers):
+        return f"with colors, {name}"
+    if len(headers) == 1 and int(headers[0].get("NumberOfFrames") or 1) == 1 and not has_place(headers[0]):
+        return f"single pictures without a place in the patient, {name}"
+    if _SCOUT.search(_name(headers[0])) and orientations(headers) > 1:
+        return f"scout images, {name}"
+    return ""
+
+
+def _name(header: pydicom.Dataset) -> str:
+    return str(header.get("SeriesDescription") or "without a name")
+
+
+def value_problem(header: pydicom.Dataset) -> str:
+    """Why pixels would be read with other values than the file's; empty when all is well."""
+    colors = str(header.get("PhotometricInterpretation", _GRAY[1]))
+    if header.get("SamplesPerPixel", 1) != 1 or colors not in _GRAY:
+        return f"it has colors ({colors}), expected gray values"
+    if colors == _GRAY[0] and header.get("Modality") in _MEASURED:
+        return f"it is {colors}, which leaves open whether the values of {header.Modality} are inverted; convert it"
+    if header.get("ModalityLUTSequence"):
+        return "its values are numbers of a table (ModalityLUTSequence), expected a slope and an intercept; convert it"
+    return ""
