@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..data.dicom import write_dicom_seg
 from ..data.label_scheme import LabelScheme
+from ..data.nifti import nifti_header
 from ..data.results import ResultFiles
 from ..utils import atomic_path
 
@@ -31,7 +32,8 @@ class SaveSegmentationd(Transform):
     that is killed leaves half a file; and it names results by the input file up to its first dot, so that
     ``scan.1.nii`` overwrites ``scan.2.nii``.
 
-    - ``nii.gz``: volumes, in the geometry of the input, uint8. Maps are float32, channels along the fourth axis.
+    - ``nii.gz``: volumes, uint8, with the place of the input: of a NIfTI file all that its header says of it. Maps are
+      float32, channels along the fourth axis.
     - ``png``: pictures, as wide and high as the input. Pixels are the numbers of the classes, shown in their colors by
       a palette. Maps are TIFF, float32, one page a channel.
     - ``dicom_seg``: a DICOM Segmentation object that viewers place on the input, a DICOM series. Maps are ``nii.gz``.
@@ -95,7 +97,7 @@ class SaveSegmentationd(Transform):
             raise ValueError(f"there is no {' and no '.join(missing)} to write, only {sorted(map(str, data))}.")
         for name, path in maps.items():
             with atomic_path(path) as temporary:
-                _write_map(temporary, data[name], as_pages=output_format == "png")
+                _write_map(temporary, data[name], as_pages=output_format == "png", source=_source(labels))
         with atomic_path(target) as temporary:
             self._write_labels(temporary, labels)
         return dict(data)
@@ -103,7 +105,7 @@ class SaveSegmentationd(Transform):
     def _write_labels(self, path: Path, labels: MetaTensor) -> None:
         classes = labels[0].cpu().numpy().astype(np.uint8)
         if self.files.output_format == "nii.gz":
-            _write_nifti(path, classes, labels.affine)
+            _write_nifti(path, classes, labels.affine, _source(labels))
         elif self.files.output_format == "png":
             picture = Image.fromarray(classes.T.copy())  # (X, Y) -> rows and columns
             picture.putpalette([value for color in ((0, 0, 0), *self.scheme.colors) for value in color])
@@ -113,21 +115,22 @@ class SaveSegmentationd(Transform):
             write_dicom_seg(path, classes, source, self.scheme)
 
 
-def _write_map(path: Path, values: MetaTensor, as_pages: bool) -> None:
+def _source(labels: MetaTensor) -> Any:
+    return labels.meta.get("filename_or_obj")
+
+
+def _write_map(path: Path, values: MetaTensor, as_pages: bool, source: Any) -> None:
     channels = values.float().cpu().numpy()
     if as_pages:
         pages = [Image.fromarray(channel.T.copy()) for channel in channels]
         pages[0].save(path, format="TIFF", save_all=True, append_images=pages[1:])
     else:
         volume = channels[0] if len(channels) == 1 else np.moveaxis(channels, 0, -1)
-        _write_nifti(path, volume, values.affine)
+        _write_nifti(path, volume, values.affine, source)
 
 
-def _write_nifti(path: Path, volume: np.ndarray, affine: torch.Tensor) -> None:
-    """By nibabel itself: MONAI's NibabelWriter makes an image out of a volume of one slice."""
-    place = affine.cpu().numpy().astype(np.float64)
-    image = nib.Nifti1Image(volume, place)
-    image.set_sform(place, code=1)
-    image.set_qform(place, code=1)  # for programs that prefer it; both are "scanner" coordinates
-    image.header.set_xyzt_units("mm")
-    nib.save(image, path)
+def _write_nifti(path: Path, volume: np.ndarray, affine: torch.Tensor, source: Any) -> None:
+    """By nibabel itself: MONAI's NibabelWriter makes an image out of a volume of one slice, and a header of its own."""
+    header = nifti_header(affine.cpu().numpy().astype(np.float64), source)
+    header.set_data_dtype(volume.dtype)
+    nib.save(nib.Nifti1Image(volume, None, header), path)

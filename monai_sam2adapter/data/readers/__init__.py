@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from .nifti import NiftiReader
 from .pictures import ImageFileReader
 from .transunet import TransUNetArrayReader
 from .volumes import SimpleITKReader, VolumeReader
 
-__all__ = ["ImageFileReader", "SimpleITKReader", "TransUNetArrayReader", "VolumeReader"]
+__all__ = ["ImageFileReader", "NiftiReader", "SimpleITKReader", "TransUNetArrayReader", "VolumeReader"]

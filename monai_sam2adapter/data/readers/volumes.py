@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from monai.config import PathLike
-from monai.data import ImageReader, NibabelReader, is_supported_format
+from monai.data import ImageReader, is_supported_format
 from monai.utils import MetaKeys, ensure_tuple
 
 from ..dicom import DicomReader, DicomSeries
 from ..geometry import LPS_TO_RAS, image_meta, place_problem, shape_problem
+from .nifti import NiftiReader
 
 __all__ = ["SimpleITKReader", "VolumeReader"]
 
 
 class VolumeReader(ImageReader):
     """
-    Read a volume by the reader for its kind: NIfTI by MONAI's, NRRD and MetaImage by :py:class:`SimpleITKReader`, DICOM
-    by :py:class:`monai_sam2adapter.data.DicomReader`.
+    Read a volume by the reader for its kind: NIfTI by :py:class:`NiftiReader`, NRRD and MetaImage by
+    :py:class:`SimpleITKReader`, DICOM by :py:class:`monai_sam2adapter.data.DicomReader`.
 
     Of a list of readers MONAI tries one after the other, and when the right one fails it answers that none is suitable.
     With this one the user sees what is wrong with the file.
@@ -40,7 +41,7 @@ class VolumeReader(ImageReader):
         if channels is not None and channels < 1:
             raise ValueError(f"channels is {channels}, expected at least 1.")
         self.channels = channels
-        self.readers: tuple[ImageReader, ...] = (NibabelReader(), SimpleITKReader(), DicomReader())
+        self.readers: tuple[ImageReader, ...] = (NiftiReader(), SimpleITKReader(), DicomReader())
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Whether a reader is for the file, DICOM series or address of one."""

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading NIfTI by one rule for its place."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from monai.config import PathLike
+from monai.data import ImageReader
+from monai.utils import ensure_tuple
+
+from ..geometry import image_meta
+from ..nifti import is_nifti, load_nifti, nifti_place
+
+__all__ = ["NiftiReader"]
+
+logger = logging.getLogger(__name__)
+
+
+class NiftiReader(ImageReader):
+    """
+    Read a NIfTI volume, with its place by :py:func:`monai_sam2adapter.data.nifti_place`.
+
+    MONAI's ``NibabelReader`` changes an affine that does not fit ``pixdim``, without a word, and takes micrometers for
+    millimeters. Here what a header leaves open or contradicts itself in is logged once a file.
+    """
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Whether the file, or all of several, are NIfTI by their names."""
+        return all(is_nifti(name) for name in ensure_tuple(filename))
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> nib.Nifti1Image:
+        """
+        Args:
+            data: the file.
+            kwargs: not used.
+
+        Returns:
+            nibabel's image; voxels are read by :py:meth:`get_data`.
+
+        Raises:
+            ValueError: when there is more than one file, or it is no NIfTI file.
+            FileNotFoundError: when there is no such file.
+        """
+        files = ensure_tuple(data)
+        if len(files) != 1:
+            raise ValueError(f"NiftiReader reads one file at a time, got {len(files)}: {files}.")
+        return load_nifti(files[0])
+
+    def get_data(self, img: nib.Nifti1Image) -> tuple[np.ndarray, dict[str, Any]]:
+        """
+        Args:
+            img: what :py:meth:`read` returned.
+
+        Returns:
+            the array, ``(X, Y, Z)``, with further axes where the file has such, and its metadata, with the affine in
+            RAS coordinates, in mm, and the header's codes.
+        """
+        array = np.asanyarray(img.dataobj)
+        affine, problem = nifti_place(img)
+        if problem:
+            _warn_once(str(img.get_filename()), problem)
+        meta = image_meta(array.shape[:3], affine, channels_last=array.ndim > 3)
+        return array, {**meta, **{name: int(img.header[name]) for name in ("qform_code", "sform_code")}}
+
+
+@functools.lru_cache(maxsize=10_000)
+def _warn_once(file: str, problem: str) -> None:
+    logger.warning("%s %s", file, problem)
