@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from .choose import adapter_methods, choose_adapter
 from .comparison import run_comparison
 from .config import ComparisonConfig
 from .grid import ComparisonCell
+from .race import adapter_methods, choose_adapter
 
 __all__ = ["ComparisonCell", "ComparisonConfig", "adapter_methods", "choose_adapter", "run_comparison"]

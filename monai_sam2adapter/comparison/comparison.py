@@ -12,13 +12,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .checks import check_cells, check_earlier_runs
+from ..utils.machine import num_cores
+from .bundle_facts import check_cells
 from .config import ComparisonConfig
-from .costs import measure_costs
 from .grid import ComparisonCell, build_grid, write_phantoms
+from .measure import measure_networks
 from .plot import write_plot
-from .run import run_cells
-from .tables import cell_rows, comparison_notes, method_rows, write_csv, write_markdown
+from .processes import run_cells
+from .tables import cell_rows, method_rows, table_values, write_csv, write_markdown
 
 __all__ = ["Comparison", "locked_folder", "run_comparison"]
 
@@ -66,14 +67,7 @@ def run_comparison(
 
 
 class Comparison:
-    """
-    The cells of a comparison, checked and measured.
-
-    Args: as of :func:`run_comparison`; ``folder`` is the output_dir.
-
-    Raises:
-        ValueError: when something is wrong with the comparison.
-    """
+    """The cells of a comparison, checked and measured; the arguments are those of :func:`run_comparison`."""
 
     def __init__(
         self,
@@ -91,54 +85,41 @@ class Comparison:
         numbers = f"{len(config.datasets) * len(config.methods)} networks, {len(config.seeds)} seeds"
         report(f"{config.title}: {len(cells)} trainings ({numbers}). Checking them.")
 
-        first = [cell for cell in cells if cell.seed == config.seeds[0]]  # seeds differ in nothing that can be checked
-        found = check_cells(trunks, first)
-        self.facts = {cell.place: fact for cell, fact in zip([*trunks, *first], found, strict=True)}
+        # seeds differ in nothing that can be checked
+        self.facts = check_cells(trunks, [cell for cell in cells if cell.seed == config.seeds[0]])
 
-        def checked(cell: ComparisonCell, adapts: Mapping[str, object]) -> ComparisonCell:
+        def with_facts(cell: ComparisonCell, adapts: Mapping[str, object]) -> ComparisonCell:
             facts = self.facts[cell.place]
             return replace(cell, cases=facts.cases, epochs=facts.epochs, adapts=adapts)
 
-        self.trunks = [checked(cell, {}) for cell in trunks]
-        adapts = {
-            cell.trunk_file: {"name": cell.method, "dataset": cell.dataset, **cell.identity()} for cell in self.trunks
-        }
-        self.cells = [checked(cell, adapts.get(str(cell.trunk), {})) for cell in cells]
-        check_earlier_runs([*self.trunks, *self.cells])
+        self.trunks = [with_facts(cell, {}) for cell in trunks]
+        adapts = {t.trunk_file: {"name": t.method, "dataset": t.dataset, **t.identity()} for t in self.trunks}
+        self.cells = [with_facts(cell, adapts.get(str(cell.trunk), {})) for cell in cells]
+        for cell in [*self.trunks, *self.cells]:
+            cell.check_earlier_run()
         devices = {cell: self.facts[cell.place].device for cell in self.cells if cell.seed == config.seeds[0]}
         on_gpu = any(device != "cpu" for device in devices.values())
-        self.jobs = jobs or (1 if on_gpu else min(_num_cores(), _MAX_JOBS_ON_CPU))
-        self.threads = max(1, _num_cores() // self.jobs)
-        self.costs = measure_costs(devices, folder, report)
+        self.jobs = jobs or (1 if on_gpu else min(num_cores(), _MAX_JOBS_ON_CPU))
+        self.costs = measure_networks(devices, folder, report)
 
     def run(
         self,
         cells: Sequence[ComparisonCell],
         ended: Callable[[Mapping[ComparisonCell, str]], None] = lambda errors: None,
     ) -> dict[ComparisonCell, str]:
-        """Run cells; see :func:`~monai_sam2adapter.comparison.run.run_cells`."""
-        return run_cells(cells, self.jobs, self.threads, self.report, ended)
+        """Run cells; see :func:`~monai_sam2adapter.comparison.processes.run_cells`."""
+        return run_cells(cells, self.jobs, max(1, num_cores() // self.jobs), self.report, ended)
 
     def run_trunks(self) -> dict[ComparisonCell, str]:
         """Train the trunks; returns those that failed, and the cells that cannot be trained without them."""
-        numbers = f"{self.jobs} at a time with {self.threads} threads each"
-        self.report(f"Running {numbers}; each writes to log.txt in its folder.")
-        failed = self.run(self.trunks) if self.trunks else {}
+        self.report(f"Running {self.jobs} at a time; each writes to log.txt in its folder.")
+        failed = self.run(self.trunks)
         reasons = {cell.trunk_file: reason for cell, reason in failed.items()}
         without = {cell: f"its trunk failed: {reasons[cell.trunk]}" for cell in self.cells if cell.trunk in reasons}
         return {**failed, **without}
 
     def check_disk(self, cells: Sequence[ComparisonCell], num_checkpoints: int) -> None:
-        """
-        Check that the weights of all cells that are still to be run fit on the disk, with checkpoints.
-
-        Args:
-            cells: what is to be run.
-            num_checkpoints: how many of them hold a checkpoint at a time.
-
-        Raises:
-            ValueError: when they do not.
-        """
+        """Check that there is space for the weights of all cells to be run, and for some checkpoints at a time."""
         left = [cell for cell in cells if cell.result() is None]
         sizes = [4 * self.costs[cell.place]["total_parameters"] for cell in left]
         # with an optimizer that keeps two numbers for each weight
@@ -152,23 +133,17 @@ class Comparison:
 
     def write_tables(self, errors: Mapping[ComparisonCell, str]) -> None:
         """Write all tables and the plot, given what has failed so far."""
-        per_cell = cell_rows(self.cells, errors)
-        per_method = method_rows(per_cell, self.costs)
-        write_csv(per_cell, self.folder / "results.csv")
-        write_csv(per_method, self.folder / "table.csv")
-        notes = comparison_notes(self.config, per_cell, self.costs)
-        write_markdown(self.config.title, per_method, notes, self.folder / "table.md")
-        write_plot(self.config.title, per_method, self.folder)
+        cells = cell_rows(self.cells, errors)
+        methods = method_rows(cells, self.costs)
+        write_csv(cells, self.folder / "results.csv")
+        write_csv(methods, self.folder / "table.csv")
+        write_markdown(self.folder / "table.md", **table_values(self.config, cells, methods, self.costs))
+        write_plot(self.config.title, methods, self.folder)
 
 
 @contextmanager
 def locked_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """
-    Make a folder and keep other comparisons out of it.
-
-    Raises:
-        ValueError: when another one is in it.
-    """
+    """Make a folder and keep other comparisons out of it, which get an error."""
     path = Path(folder).resolve()
     path.mkdir(parents=True, exist_ok=True)
     try:
@@ -176,8 +151,3 @@ def locked_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
             yield path
     except Timeout:
         raise ValueError(f"another comparison writes to {path}; wait for it, or take another --output_dir.") from None
-
-
-def _num_cores() -> int:
-    """Cores that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,8 +19,12 @@ __all__ = ["ComparisonConfig"]
 
 # names become folders and cells of tables
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
-_DATASET_KEYS = ("bundle", "dataset_dir", "phantom", "metric", "trunk", "options")
-_TRUNK_KEYS = ("dataset", "options")
+# the keys of each part of a file, and what they hold; those with "?" may be left out
+_COMPARISON = {"title": str, "datasets": Mapping, "methods": Mapping, "seeds": Sequence}
+_COMPARISON |= {"options?": Mapping, "trunks?": Mapping}
+_DATASET = {"bundle": str, "dataset_dir?": str, "phantom?": Mapping, "metric?": str, "trunk?": str, "options?": Mapping}
+_TRUNK = {"dataset": str, "options?": Mapping}
+_WORDS = {str: "a text", Mapping: "a dictionary", Sequence: "a list"}
 # keys of a bundle that the comparison sets by itself
 _OWN_KEYS = ("bundle_root", "dataset_dir", "output_dir", "checkpoint_file", "seed", "resume", "overwrite", "split")
 
@@ -58,40 +62,24 @@ class ComparisonConfig:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.title, str) or not self.title.strip():
-            raise ValueError(f"title must be a text, got {self.title!r}.")
-        _check_seeds(self.seeds)
-        _check_options(self.options, "options")
-        _check_options(self.overrides, "overrides")
+        content = {name: value for name, value in vars(self).items() if name != "overrides"}
+        _check_entry(content, _COMPARISON, "the comparison")
+        if any(type(seed) is not int or seed < 0 for seed in self.seeds) or len({*self.seeds}) < len(self.seeds):
+            raise ValueError(f"seeds must be different whole numbers from 0, such as [0, 1, 2], got {self.seeds!r}.")
         for part in ("datasets", "methods", "trunks"):
-            _check_names(getattr(self, part), part)
-        for part in ("datasets", "methods"):
-            if not getattr(self, part):
-                raise ValueError(f"{part} is empty; name at least one.")
+            _check_names(content[part], part)
+        for place, options in {"options": self.options, "overrides": self.overrides}.items():
+            _check_options(options, place)
         for name, trunk in self.trunks.items():
-            _check_keys(trunk, _TRUNK_KEYS, f"trunks#{name}")
-            _look_up(trunk.get("dataset"), self.datasets, f"trunks#{name}#dataset")
+            _check_entry(trunk, _TRUNK, f"trunks#{name}")
             _check_options(trunk.get("options", {}), f"trunks#{name}#options")
+            _look_up(trunk["dataset"], self.datasets, f"trunks#{name}#dataset")
         for name, dataset in self.datasets.items():
-            self._check_dataset(dataset, f"datasets#{name}")
+            _check_dataset(dataset, self.trunks, f"datasets#{name}")
         for name, method in self.methods.items():
             _check_options(method, f"methods#{name}")
-            for key in self.overrides:
-                if key in method:  # the rows of the table would have names that are not theirs
-                    raise ValueError(f"{key} is what makes the method {name!r}, so it cannot be set for all of them.")
-
-    def _check_dataset(self, dataset: Mapping[str, Any], place: str) -> None:
-        _check_keys(dataset, _DATASET_KEYS, place)
-        for key in ("bundle", "metric", "dataset_dir"):
-            if not isinstance(dataset.get(key, ""), str) or (key == "bundle" and not dataset.get(key)):
-                raise ValueError(f"{place}#{key} must be a text, got {dataset.get(key)!r}.")
-        if "dataset_dir" in dataset and "phantom" in dataset:
-            raise ValueError(f"{place} has both dataset_dir and phantom; take one of the two.")
-        if "phantom" in dataset:
-            _check_phantom(dataset["phantom"], f"{place}#phantom")
-        if "trunk" in dataset:
-            _look_up(dataset["trunk"], self.trunks, f"{place}#trunk")
-        _check_options(dataset.get("options", {}), f"{place}#options")
+            for key in self.overrides.keys() & method.keys():  # the rows of the table would have names not theirs
+                raise ValueError(f"{key} is what makes the method {name!r}, so it cannot be set for all of them.")
 
     @classmethod
     def load(
@@ -112,9 +100,8 @@ class ComparisonConfig:
         path = presets.get(str(source), Path(source).expanduser())
         content = read_json(path)
         if content is None:
-            raise FileNotFoundError(
-                f"there is no file {path}; give a JSON file or one of the presets {', '.join(presets)}."
-            )
+            names = ", ".join(presets)
+            raise FileNotFoundError(f"there is no file {path}; give a JSON file or one of the presets {names}.")
         return cls.from_dict(content, methods)
 
     @classmethod
@@ -132,11 +119,9 @@ class ComparisonConfig:
         Raises:
             ValueError: when a key is unknown or missing, or a value does not fit.
         """
-        _check_keys(content, ("title", "datasets", "methods", "seeds", "options", "trunks"), "the comparison")
-        content = content if methods is None else {"methods": methods, **content}
-        missing = [key for key in ("title", "datasets", "methods", "seeds") if key not in content]
-        if missing:
-            raise ValueError(f"the comparison lacks {', '.join(missing)}.")
+        if methods is not None and isinstance(content, Mapping):
+            content = {"methods": methods, **content}
+        _check_entry(content, _COMPARISON, "the comparison")
         return cls(**content)
 
     def with_arguments(
@@ -156,47 +141,61 @@ class ComparisonConfig:
         Raises:
             ValueError: when a data set is unknown or has phantoms, or a value does not fit.
         """
-        datasets = {name: dict(dataset) for name, dataset in self.datasets.items()}
+        datasets = dict(self.datasets)
         for name, folder in (dataset_dirs or {}).items():
             _look_up(name, datasets, "the data set")
             if "phantom" in datasets[name]:
                 raise ValueError(f"{name} is made of phantoms in this comparison; its folder cannot be given.")
-            datasets[name]["dataset_dir"] = folder
+            datasets[name] = {**datasets[name], "dataset_dir": folder}
         return replace(self, datasets=datasets, overrides=overrides or {}, seeds=self.seeds if seeds is None else seeds)
 
-    def options_of(self, dataset: str, method: str) -> dict[str, Any]:
-        """The options of a method on a data set."""
-        own = self.datasets[dataset].get("options", {})
-        return {**self.options, **own, **self.methods[method], **self.overrides}
-
-    def trunk_options(self, trunk: str) -> dict[str, Any]:
-        """The options of the training of a trunk."""
-        entry = self.trunks[trunk]
-        own = self.datasets[entry["dataset"]].get("options", {})
-        return {**self.options, **own, **entry.get("options", {}), **self.overrides}
+    def options_of(self, dataset: str, own: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a training on a data set, given those that a method or a trunk has of its own."""
+        return {**self.options, **self.datasets[dataset].get("options", {}), **own, **self.overrides}
 
 
-def _check_seeds(seeds: Any) -> None:
-    numbers = list(seeds) if isinstance(seeds, list | tuple) else []
-    if not numbers or any(isinstance(seed, bool) or not isinstance(seed, int) or seed < 0 for seed in numbers):
-        raise ValueError(f"seeds must be a list of whole numbers from 0, such as [0, 1, 2], got {seeds!r}.")
-    if len(set(numbers)) < len(numbers):
-        raise ValueError(f"seeds must differ, got {numbers}.")
+def _check_entry(entry: Any, keys: Mapping[str, Any], place: str) -> None:
+    """Check that an entry has the keys that it has to have, no others, and values of their types."""
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"{place} must be a dictionary, got {entry!r}.")
+    types = {key.removesuffix("?"): kind for key, kind in keys.items()}
+    for key in entry:
+        _look_up(key, types, f"a key of {place}")
+    missing = [key for key in keys if not key.endswith("?") and not entry.get(key)]
+    if missing:
+        raise ValueError(f"{place} lacks {', '.join(missing)}.")
+    for key, value in entry.items():
+        # a text is a sequence, too
+        if not isinstance(value, types[key]) or (
+            isinstance(value, str) and (types[key] is not str or not value.strip())
+        ):
+            raise ValueError(f"{key} of {place} must be {_WORDS[types[key]]}, got {value!r}.")
 
 
-def _check_names(entries: Any, part: str) -> None:
-    if not isinstance(entries, Mapping):
-        raise ValueError(f"{part} must map names to their settings, got {type(entries).__name__}.")
-    for name, entry in entries.items():
+def _check_dataset(dataset: Any, trunks: Collection[str], place: str) -> None:
+    _check_entry(dataset, _DATASET, place)
+    _check_options(dataset.get("options", {}), f"{place}#options")
+    if "trunk" in dataset:
+        _look_up(dataset["trunk"], trunks, f"{place}#trunk")
+    if "phantom" in dataset:
+        if "dataset_dir" in dataset:
+            raise ValueError(f"{place} has both dataset_dir and phantom; take one of the two.")
+        kinds = [name[6:-8] for name in data.__all__ if name.startswith("write_") and name.endswith("_phantom")]
+        kind = dataset["phantom"].get("kind")
+        _look_up(kind, kinds, f"{place}#phantom#kind")
+        known = inspect.signature(getattr(data, f"write_{kind}_phantom")).parameters.keys() - {"output_dir", "progress"}
+        for key in dataset["phantom"]:
+            _look_up(key, sorted({"kind", *known}), f"a key of {place}#phantom")
+
+
+def _check_names(entries: Mapping[str, Any], part: str) -> None:
+    for name in entries:
         if not _NAME.fullmatch(name):
             raise ValueError(
                 f"{name!r} in {part} names folders, too: take letters, digits, spaces and any of . _ + - behind a "
                 "letter or digit."
             )
-        if not isinstance(entry, Mapping):
-            raise ValueError(f"{part}#{name} must be a dictionary, got {entry!r}.")
-    folders = [name.lower() for name in entries]  # not every file system tells cases apart
-    if len(set(folders)) < len(folders):
+    if len({name.lower() for name in entries}) < len(entries):  # not every file system tells cases apart
         raise ValueError(f"the names in {part} must differ by more than case, got {list(entries)}.")
 
 
@@ -210,23 +209,6 @@ def _check_options(options: Any, place: str) -> None:
             raise ValueError(f"{place}#{key} is null; leave it out for the bundle's own value.")
 
 
-def _check_phantom(phantom: Any, place: str) -> None:
-    if not isinstance(phantom, Mapping) or "kind" not in phantom:
-        raise ValueError(f"{place} must have a kind and the numbers of its cases, got {phantom!r}.")
-    kinds = [name[6:-8] for name in data.__all__ if name.startswith("write_") and name.endswith("_phantom")]
-    _look_up(phantom["kind"], kinds, f"{place}#kind")
-    known = inspect.signature(getattr(data, f"write_{phantom['kind']}_phantom")).parameters
-    _check_keys(phantom, ("kind", *(name for name in known if name not in ("output_dir", "progress"))), place)
-
-
-def _check_keys(entry: Any, known: Collection[str], place: str) -> None:
-    if not isinstance(entry, Mapping):
-        raise ValueError(f"{place} must be a dictionary, got {type(entry).__name__}.")
-    for key in entry:
-        _look_up(key, known, f"a key of {place}")
-
-
 def _look_up(name: Any, known: Collection[str], what: str) -> None:
-    if isinstance(name, str) and name in known:
-        return
-    raise ValueError(f"{what} is {name!r}, which is unknown; {nearest_name(name, known)}")
+    if not isinstance(name, str) or name not in known:
+        raise ValueError(f"{what} is {name!r}, which is unknown; {nearest_name(name, known)}")

@@ -13,7 +13,7 @@ from .. import data
 from ..utils.files import read_json, write_json
 from .config import ComparisonConfig
 
-__all__ = ["ComparisonCell", "build_grid", "write_phantoms"]
+__all__ = ["MACHINE_OPTIONS", "ComparisonCell", "build_grid", "write_phantoms"]
 
 # options that change where a training runs, not what comes out but for rounding
 MACHINE_OPTIONS = ("device", "num_workers", "cache_rate")
@@ -76,27 +76,14 @@ class ComparisonCell:
         return Path(self.folder) / "models"
 
     @property
-    def log(self) -> Path:
-        """What the training and the evaluation print."""
-        return Path(self.folder) / "log.txt"
-
-    @property
     def trunk_file(self) -> str:
         """Where the training of a trunk writes it."""
         return str(Path(self.folder) / "trunk.pt")
 
-    def common_options(self) -> dict[str, Any]:
-        """What training and evaluation of the bundle are both given."""
-        options = {"bundle_root": self.bundle, "dataset_dir": self.dataset_dir, "seed": self.seed, **self.options}
-        return options if self.trunk is None else {**options, "sam2_checkpoint": self.trunk}
-
-    def config_file(self, name: str) -> Path:
-        """A config of the bundle."""
-        return Path(self.bundle) / "configs" / f"{name}.json"
-
-    def write(self) -> None:
-        """Write ``cell.json``."""
-        write_json(asdict(self), Path(self.folder) / "cell.json")
+    @property
+    def result_file(self) -> Path:
+        """Says what a cell came to; there when it is finished."""
+        return Path(self.folder) / (f"epoch_{self.epochs}.json" if self.is_rung else "result.json")
 
     @classmethod
     def read(cls, folder: str | Path) -> ComparisonCell | None:
@@ -104,17 +91,22 @@ class ComparisonCell:
         content = read_json(Path(folder) / "cell.json")
         return None if content is None else cls(**{**content, "folder": str(folder)})
 
+    def write(self) -> None:
+        """Write ``cell.json``."""
+        write_json(asdict(self), Path(self.folder) / "cell.json")
+
     def result(self) -> dict[str, Any] | None:
-        """What a finished cell came to; None when it is not finished."""
-        return read_json(self._result_file)
+        """What it came to; None when it is not finished."""
+        return read_json(self.result_file)
 
-    def write_result(self, result: Mapping[str, Any]) -> None:
-        """Say that the cell is finished."""
-        write_json(result, self._result_file)
+    def config_file(self, name: str) -> str:
+        """A config of the bundle."""
+        return str(Path(self.bundle) / "configs" / f"{name}.json")
 
-    @property
-    def _result_file(self) -> Path:
-        return Path(self.folder) / (f"epoch_{self.epochs}.json" if self.is_rung else "result.json")
+    def common_options(self) -> dict[str, Any]:
+        """What training and evaluation of the bundle are both given."""
+        own = {"bundle_root": self.bundle, "dataset_dir": self.dataset_dir, "seed": self.seed, **self.options}
+        return own if self.trunk is None else {**own, "sam2_checkpoint": self.trunk}
 
     def identity(self) -> dict[str, Any]:
         """What its score depends on."""
@@ -123,74 +115,66 @@ class ComparisonCell:
         own = {"bundle": Path(self.bundle).name, "metric": self.metric, "checksum of the cases": self.cases}
         return {**own, **trunk, **options}
 
-    def differences(self, earlier: ComparisonCell) -> list[str]:
-        """What else than places and machine is not as in an earlier run of the same cell, as texts."""
+    def check_earlier_run(self) -> None:
+        """Refuse a folder that holds the same cell with other settings than those of place and machine."""
+        earlier = self.read(self.folder)
+        if earlier is None:
+            return
         # as JSON, which knows no tuples
         before, now = (json.loads(json.dumps(cell.identity())) for cell in (earlier, self))
-        texts = [
-            (key, *(json.dumps(values[key]) if key in values else "left out" for values in (before, now)))
+        differences = [
+            f"{key} was {json.dumps(before[key]) if key in before else 'left out'}, is "
+            f"{json.dumps(now[key]) if key in now else 'left out'}"
             for key in sorted(before.keys() | now.keys())
             if before.get(key, self) != now.get(key, self)
         ]
-        return [f"{key} was {old}, is {new}" for key, old, new in texts]
+        if differences:
+            raise ValueError(
+                f"{self.folder} holds {self} with other settings: {'; '.join(differences[:5])}. Take another "
+                "--output_dir, or delete that folder to run it anew."
+            )
 
 
 def build_grid(
     config: ComparisonConfig, output_dir: Path, bundles_dir: Path
 ) -> tuple[list[ComparisonCell], list[ComparisonCell]]:
     """
-    Make the cells of a comparison.
-
-    Returns:
-        the trainings of trunks, which come first, and the cells that are scored: seed by seed, so that every method has
-        a score as early as can be.
-
-    Raises:
-        ValueError: when a data set has no folder.
+    Make the cells of a comparison: the trainings of trunks, and the cells that are scored, seed by seed, so that every
+    method has a score as early as can be.
     """
-    places: dict[str, dict[str, Any]] = {
-        name: {
-            "dataset": name,
-            "bundle": str(bundles_dir / dataset["bundle"]),
-            "dataset_dir": _dataset_folder(name, dataset, output_dir),
-        }
-        for name, dataset in config.datasets.items()
-    }
-    trunks = {
-        trunk: ComparisonCell(
-            **places[entry["dataset"]],
-            method=trunk,
-            seed=0,
-            metric=None,
-            folder=str(output_dir / "trunks" / trunk),
-            options=config.trunk_options(trunk),
+    folders = {name: _dataset_folder(name, dataset, output_dir) for name, dataset in config.datasets.items()}
+
+    def cell(dataset: str, own: Mapping[str, Any], place: str, **arguments: Any) -> ComparisonCell:
+        return ComparisonCell(
+            dataset=dataset,
+            bundle=str(bundles_dir / config.datasets[dataset]["bundle"]),
+            dataset_dir=folders[dataset],
+            folder=str(output_dir / place),
+            options=config.options_of(dataset, own),
+            **arguments,
         )
-        for trunk, entry in config.trunks.items()
+
+    trunks = {
+        name: cell(trunk["dataset"], trunk.get("options", {}), f"trunks/{name}", method=name, seed=0, metric=None)
+        for name, trunk in config.trunks.items()
     }
     cells = [
-        ComparisonCell(
-            **places[name],
+        cell(
+            *(name, options, f"cells/{name}/{method}/seed_{seed}"),
             method=method,
             seed=seed,
             metric=dataset.get("metric", "miou_pooled"),
-            folder=str(output_dir / "cells" / name / method / f"seed_{seed}"),
-            options=config.options_of(name, method),
             trunk=trunks[dataset["trunk"]].trunk_file if "trunk" in dataset else None,
         )
         for seed in config.seeds
         for name, dataset in config.datasets.items()
-        for method in config.methods
+        for method, options in config.methods.items()
     ]
     return list(trunks.values()), cells
 
 
 def write_phantoms(config: ComparisonConfig, output_dir: Path) -> None:
-    """
-    Write the phantoms of all data sets that are made of them, where they are not there already.
-
-    Raises:
-        ValueError: when their folder holds other phantoms, or a number of them does not fit.
-    """
+    """Write the phantoms of all data sets that are made of them, where they are not there already."""
     for name, dataset in config.datasets.items():
         if "phantom" in dataset:
             numbers = {key: value for key, value in dataset["phantom"].items() if key != "kind"}

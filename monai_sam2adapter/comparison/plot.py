@@ -20,16 +20,7 @@ _MARKERS = "osD^vP*Xh<>"
 
 
 def draw_comparison(title: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """
-    Draw the mean score of each method over its MACs, a panel for each data set, with the deviation over seeds.
-
-    Args:
-        title: above all panels.
-        rows: of :func:`~monai_sam2adapter.comparison.tables.method_rows`; those without a score or costs are left out.
-
-    Returns:
-        the figure.
-    """
+    """A panel for each data set: the mean score of methods over their MACs, with the deviation over seeds."""
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
     columns = min(_COLUMNS, len(datasets))
@@ -37,14 +28,13 @@ def draw_comparison(title: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
     # a Figure of its own, since pyplot would change the backend of the program that compares
     figure = Figure(figsize=(1.2 + 4.4 * columns, 1.2 + 3.4 * lines), dpi=130, layout="constrained")
     colors = matplotlib.colormaps["tab10" if len(methods) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
-    handles: dict[str, Any] = {}
-    for index, dataset in enumerate(datasets):
-        axes = figure.add_subplot(lines, columns, index + 1)
+    points: dict[str, Any] = {}
+    for index, dataset in enumerate(datasets, start=1):
+        axes = figure.add_subplot(lines, columns, index)
         own = [row for row in rows if row["dataset"] == dataset]
-        for row in own:
-            if row["seeds"] and "macs" in row:
-                number = methods.index(row["method"])
-                handles[row["method"]] = axes.errorbar(
+        for number, method in enumerate(methods):
+            for row in [row for row in own if row["method"] == method and row["seeds"] and "macs" in row]:
+                points[method] = axes.errorbar(
                     row["macs"] / 1e9,
                     row["mean"],
                     yerr=None if math.isnan(row["std"]) else row["std"],
@@ -53,22 +43,19 @@ def draw_comparison(title: str, rows: Sequence[Mapping[str, Any]]) -> Figure:
                     markersize=8,
                     capsize=3,
                 )
-        axes.set_title(_plain(dataset))
-        axes.set_xlabel("MACs of an image [10⁹]")
-        axes.set_ylabel(_plain(own[0]["metric"]) + ("" if own[0]["larger_is_better"] else ", smaller is better"))
+        metric = own[0]["metric"] + ("" if own[0]["larger_is_better"] else ", smaller is better")
+        axes.set(title=_plain(dataset), xlabel="MACs of an image [10⁹]", ylabel=_plain(metric))
         axes.margins(0.12)
         axes.grid(alpha=0.3)
     figure.suptitle(_plain(title))
-    names = [method for method in methods if method in handles]
-    if names:
-        labels = [_plain(name) for name in names]
-        figure.legend([handles[name] for name in names], labels, loc="outside right upper", frameon=False)
+    if points:
+        names = [method for method in methods if method in points]
+        figure.legend([points[n] for n in names], map(_plain, names), loc="outside right upper", frameon=False)
     return figure
 
 
 def write_plot(title: str, rows: Sequence[Mapping[str, Any]], output_dir: Path) -> None:
-    """Write ``plot.png`` and ``plot.svg``."""
-    # the same file for the same numbers
+    """Write ``plot.png`` and ``plot.svg``, the same files for the same numbers."""
     with matplotlib.rc_context({"svg.hashsalt": "comparison", "svg.fonttype": "none"}):
         figure = draw_comparison(title, rows)
         for name, metadata in (("plot.png", {}), ("plot.svg", {"Date": None})):

@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of a comparison."""
+"""The tables of a comparison; the words of table.md and race.md are in the templates of these names."""
 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from jinja2 import Environment, PackageLoader
+
 from ..utils.files import atomic_path
 from .config import ComparisonConfig
 from .grid import ComparisonCell
 
-__all__ = ["cell_rows", "comparison_notes", "markdown_table", "method_rows", "write_csv", "write_markdown"]
-
-_DASH = "-"
+__all__ = ["cell_rows", "method_rows", "table_values", "write_csv", "write_markdown"]
 
 
 def cell_rows(cells: Sequence[ComparisonCell], errors: Mapping[ComparisonCell, str]) -> list[dict[str, Any]]:
@@ -38,18 +39,15 @@ def method_rows(
     """
     One row for each method on each data set: mean and deviation of its scores over seeds, and what it costs.
 
-    Args:
-        rows: of the cells.
-        costs: by data set and method.
-
-    Returns:
-        ``std`` is that of a sample, NaN for fewer than two scores, and ``mean`` NaN without any. ``epochs`` and
-        ``iterations`` are those that were trained, the fewest of all seeds.
+    ``std`` is that of a sample, NaN for fewer than two scores, and ``mean`` NaN without any; ``epochs`` and
+    ``iterations`` are the fewest of all seeds.
     """
-    table = []
     smaller_is_better = {row["dataset"] for row in rows if row["larger_is_better"] is False}
-    for dataset, method in dict.fromkeys((row["dataset"], row["method"]) for row in rows):
-        own = [row for row in rows if (row["dataset"], row["method"]) == (dataset, method)]
+    places: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        places.setdefault((row["dataset"], row["method"]), []).append(row)
+    table = []
+    for (dataset, method), own in places.items():
         done = [row for row in own if row["state"] == "finished"]
         scores = [row["score"] for row in done]
         table.append(
@@ -58,8 +56,8 @@ def method_rows(
                 "method": method,
                 "metric": own[0]["metric"],
                 "larger_is_better": dataset not in smaller_is_better,
-                "mean": mean(scores) if scores else float("nan"),
-                "std": stdev(scores) if len(scores) > 1 else float("nan"),
+                "mean": mean(scores) if scores else math.nan,
+                "std": stdev(scores) if len(scores) > 1 else math.nan,
                 "seeds": len(scores),
                 "epochs": min((row["epochs"] for row in done), default=0),
                 "iterations": min((row["iterations"] for row in done), default=0),
@@ -67,6 +65,44 @@ def method_rows(
             }
         )
     return table
+
+
+def table_values(
+    config: ComparisonConfig,
+    cells: Sequence[Mapping[str, Any]],
+    methods: Sequence[Mapping[str, Any]],
+    costs: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> dict[str, Any]:
+    """What the template of ``table.md`` says of a comparison, from the rows of its cells and its methods."""
+    scores: dict[tuple[str, str], str] = {}
+    for row in methods:
+        spread = f" ± {row['std']:.3f}" if row["seeds"] > 1 else ""
+        scores[row["dataset"], row["method"]] = f"{row['mean']:.3f}{spread}" if row["seeds"] else "-"
+    notes = []
+    for name, dataset in config.datasets.items():
+        own = [row for row in methods if row["dataset"] == name and row["seeds"]]
+        if len(own) > 1:
+            best = max(own, key=lambda row: row["mean"] if row["larger_is_better"] else -row["mean"])["method"]
+            scores[name, best] = f"**{scores[name, best]}**"
+        cases = [f"{row['cases']} test cases" for row in cells if row["dataset"] == name and row["state"] == "finished"]
+        shapes = sorted({str(tuple(cost["input_shape"])) for place, cost in costs.items() if place[0] == name})
+        options = config.options_of(name, next(iter(config.methods.values())))
+        weights = options.get("sam2_checkpoint", "what the bundle names as sam2_checkpoint")
+        if "trunk" in dataset:
+            weights = f"the trunk {dataset['trunk']}, trained on {config.trunks[dataset['trunk']]['dataset']} first"
+        tested = cases[0] if cases else "not evaluated yet"
+        notes.append(f"{name}: {tested}; costs of one image of {', '.join(shapes)}; adapts {weights}.")
+    return {
+        "title": config.title,
+        "datasets": [(name, [row for row in methods if row["dataset"] == name]) for name in config.datasets],
+        "methods": list(config.methods),
+        "scores": scores,
+        "notes": notes,
+        "missing": sum(row["state"] != "finished" for row in cells),
+        "num_cells": len(cells),
+        "num_seeds": len(config.seeds),
+        "machines": "; ".join(dict.fromkeys(cost["machine"] for cost in costs.values())),
+    }
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -77,99 +113,11 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         writer.writerows(rows)
 
 
-def write_markdown(title: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str], path: Path) -> None:
-    """
-    Write the papers' table, methods in rows and data sets in columns, then scores and costs for each data set.
-
-    Args:
-        title: heading.
-        rows: of :func:`method_rows`. The best mean of a data set is bold.
-        notes: sentences below the tables.
-        path: the file.
-    """
-    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    by_place = {(row["dataset"], row["method"]): row for row in rows}
-    best = {dataset: _best([row for row in rows if row["dataset"] == dataset]) for dataset in datasets}
-
-    def score(dataset: str, method: str) -> str:
-        row = by_place[dataset, method]
-        return f"**{_score(row)}**" if method == best[dataset] else _score(row)
-
-    heads = [f"{name} ({by_place[name, methods[0]]['metric']})" for name in datasets]
-    overview = [[method, *(score(dataset, method) for dataset in datasets)] for method in methods]
-    lines = [f"# {title}", "", *markdown_table(["method", *heads], overview)]
-    for dataset in datasets:
-        own = [by_place[dataset, method] for method in methods]
-        cells = [[row["method"], score(dataset, row["method"]), str(row["seeds"]), *_costs(row)] for row in own]
-        heads = ["method", own[0]["metric"], "seeds", "iterations", "trained parameters", "all parameters", "GMACs"]
-        lines += ["", f"## {dataset}", "", *markdown_table([*heads, "latency", "peak memory"], cells)]
+def write_markdown(path: Path, **values: Any) -> str:
+    """Fill in the template of a file's name, write the file, and return its text."""
+    loader = PackageLoader("monai_sam2adapter", "comparison")
+    environment = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    text = environment.get_template(path.name).render(values)
     with atomic_path(path) as temporary:
-        temporary.write_text("\n".join([*lines, "", *(f"- {note}" for note in notes), ""]), encoding="utf-8")
-
-
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table; all columns but the first are set to the right."""
-    rule = ["---"] + ["---:"] * (len(heads) - 1)
-    return [f"| {' | '.join(row)} |" for row in (heads, rule, *rows)]
-
-
-def comparison_notes(
-    config: ComparisonConfig,
-    rows: Sequence[Mapping[str, Any]],
-    costs: Mapping[tuple[str, str], Mapping[str, Any]],
-) -> list[str]:
-    """What a reader has to know to compare the numbers with others, from the rows of the cells."""
-    notes = []
-    for dataset in config.datasets:
-        own = [row for row in rows if row["dataset"] == dataset and row["state"] == "finished"]
-        shapes = sorted({str(tuple(cost["input_shape"])) for place, cost in costs.items() if place[0] == dataset})
-        trunk = config.datasets[dataset].get("trunk")
-        options = config.options_of(dataset, next(iter(config.methods)))
-        weights = options.get("sam2_checkpoint", "what the bundle names as sam2_checkpoint")
-        if trunk:
-            weights = f"the trunk {trunk}, trained on {config.trunks[trunk]['dataset']} first"
-        cases = f"{own[0]['cases']} test cases" if own else "not evaluated yet"
-        notes.append(f"{dataset}: {cases}; costs of one image of {', '.join(shapes)}; adapts {weights}.")
-    missing = sum(row["state"] != "finished" for row in rows)
-    if missing:
-        notes.append(f"{missing} of {len(rows)} trainings have no score; see results.csv.")
-    if len(config.seeds) > 1:
-        notes.append("± is the standard deviation over seeds, of a sample. It holds no other source of chance.")
-    machines = "; ".join(dict.fromkeys(cost["machine"] for cost in costs.values()))
-    notes.append(
-        "MACs count linear layers, convolutions, deformable ones, attention and resampling; latency and peak memory "
-        "are those of a forward pass in float32. All three are those of inference, with LW-Adapters and LoRA fused. "
-        f"Measured on {machines}."
-    )
-    return notes
-
-
-def _best(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """The method with the best mean, when there are several to choose from."""
-    scored = [row for row in rows if row["seeds"]]
-    if len(scored) < 2:
-        return None
-    sign = 1 if scored[0]["larger_is_better"] else -1
-    return max(scored, key=lambda row: sign * row["mean"])["method"]
-
-
-def _score(row: Mapping[str, Any]) -> str:
-    if not row["seeds"]:
-        return _DASH
-    return f"{row['mean']:.3f}" + (f" ± {row['std']:.3f}" if row["seeds"] > 1 else "")
-
-
-def _costs(row: Mapping[str, Any]) -> list[str]:
-    iterations = str(row["iterations"]) if row["seeds"] else _DASH
-    if "macs" not in row:
-        return [iterations, *[_DASH] * 5]
-    milliseconds = 1e3 * row["latency"]
-    return [
-        iterations,
-        f"{row['trained_parameters'] / 1e6:.2f} M",
-        f"{row['total_parameters'] / 1e6:.2f} M",
-        f"{row['macs'] / 1e9:.2f}",
-        f"{milliseconds:.0f} ms" if milliseconds >= 100 else f"{milliseconds:.3g} ms",
-        f"{row['peak_memory'] / 1e6:.0f} MB",
-    ]
+        temporary.write_text(text, encoding="utf-8")
+    return text

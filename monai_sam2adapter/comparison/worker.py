@@ -16,8 +16,8 @@ from filelock import FileLock
 
 from ..handlers import TrainingCheckpoint
 from ..networks.weights import load_network_weights, save_sam2_checkpoint
-from ..utils.files import read_json
-from .checks import parse, reason_of
+from ..utils.files import read_json, write_json
+from .bundle_facts import parse, reason_of
 from .grid import ComparisonCell
 
 __all__ = ["main", "run_cell"]
@@ -29,12 +29,6 @@ def run_cell(folder: str | Path) -> None:
 
     A training that was stopped goes on from its last epoch. Of the checkpoints of one that is done only ``model.pt`` is
     kept.
-
-    Args:
-        folder: the cell's folder.
-
-    Raises:
-        FileNotFoundError: when there is no cell in the folder.
     """
     cell = ComparisonCell.read(folder)
     if cell is None:
@@ -49,12 +43,15 @@ def run_cell(folder: str | Path) -> None:
         if cell.is_rung:
             result["score"] = result["best_validation"]
         elif cell.metric is None:
-            _write_trunk(cell)
+            network = parse(cell, "train").get_parsed_content("network_def")
+            load_network_weights(network, cell.models / "model.pt")
+            save_sam2_checkpoint(network, cell.trunk_file)
         else:
             result |= _evaluate(cell)
         was_cut = (earlier["epoch"] if earlier else 0) != cell.start_epoch
         # those of a part would be taken for the whole
-        cell.write_result({**result, "seconds": None if was_cut else round(time.perf_counter() - start, 1)})
+        result["seconds"] = None if was_cut else round(time.perf_counter() - start, 1)
+        write_json(result, cell.result_file)
         if not cell.is_rung:
             (cell.models / "last.pt").unlink()  # with the optimizer, several times the weights
 
@@ -73,12 +70,9 @@ def _train(cell: ComparisonCell, progress: dict[str, Any] | None) -> dict[str, A
         raise RuntimeError("the training ended before its first epoch did.")
     if progress["best_metric"] is None and cell.is_rung:
         raise RuntimeError("the validation has given no number.")
-    return {
-        "epochs": progress["epoch"],
-        "iterations": progress["iteration"],
-        "best_epoch": progress["best_metric_epoch"],
-        "best_validation": progress["best_metric"],
-    }
+    names = {"epochs": "epoch", "iterations": "iteration"}
+    names |= {"best_epoch": "best_metric_epoch", "best_validation": "best_metric"}
+    return {name: progress[key] for name, key in names.items()}
 
 
 def _evaluate(cell: ComparisonCell) -> dict[str, Any]:
@@ -94,20 +88,12 @@ def _evaluate(cell: ComparisonCell) -> dict[str, Any]:
     return {"score": score, "larger_is_better": entry["larger_is_better"], "cases": len(content["cases"])}
 
 
-def _write_trunk(cell: ComparisonCell) -> None:
-    """Write the trained weights in the layout of SAM 2's files."""
-    network = parse(cell).get_parsed_content("network_def")
-    load_network_weights(network, cell.models / "model.pt")
-    save_sam2_checkpoint(network, cell.trunk_file)
-
-
 def _run(run_id: str, cell: ComparisonCell, configs: Sequence[str], options: dict[str, Any]) -> None:
     """Run one of the bundle's ids, and print the command that does the same."""
-    files = [str(cell.config_file(name)) for name in configs]
+    files = [cell.config_file(name) for name in configs]
     options = {**cell.common_options(), **options}
     words = [run_id, "--config_file", str(files) if len(files) > 1 else files[0]]
-    for key, value in options.items():
-        words += [f"--{key}", str(value)]
+    words += [word for key, value in options.items() for word in (f"--{key}", str(value))]
     print(f"$ python -m monai.bundle run {shlex.join(words)}", flush=True)
     logging_file = str(Path(cell.bundle) / "configs" / "logging.conf")
     monai.bundle.run(run_id, config_file=files, logging_file=logging_file, **options)

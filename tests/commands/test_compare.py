@@ -91,7 +91,7 @@ def test_scores_what_it_can_reports_what_fails_and_goes_on(tmp_path: Path, capfd
         (["--config", "cross", "--dataset", "ACDC=absent"], "error: the folder of ACDC, absent, does not exist"),
         (["--config", "cross", "--dataset", "acdc=absent"], "'acdc', which is unknown; did you mean ACDC?"),
         (["--config", "quick", "--set", "epochs"], "error: --set epochs must be KEY=VALUE"),
-        (["--config", "quick", "--seeds", "1", "1"], "error: seeds must differ"),
+        (["--config", "quick", "--seeds", "1", "1"], "error: seeds must be different whole numbers from 0"),
         (["--config", "quick", "--jobs", "0"], "error: jobs must be at least 1, got 0"),
         (["--config", "quick", "--macs_budget", "8"], "error: --bundle and --macs_budget go with --choose"),
         (

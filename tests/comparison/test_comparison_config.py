@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from monai_sam2adapter.__main__ import _build_parser
 from monai_sam2adapter.comparison import ComparisonConfig
-from monai_sam2adapter.comparison.checks import check_keys
+from monai_sam2adapter.comparison.bundle_facts import check_keys
 from monai_sam2adapter.comparison.grid import write_phantoms
 from monai_sam2adapter.networks.adapters import adapter_names
 from monai_sam2adapter.networks.weights import SAM2_CATALOG
@@ -36,7 +37,12 @@ CONTENT: dict[str, Any] = {
     "trunks": {"membranes": {"dataset": "cells", "options": {"adapter": "full"}}},
     "methods": {"HP-Adapter": {"adapter": "hp", "epochs": 3}, "head only": {"adapter": "none"}},
 }
+GSAM_ADAPTERS = ["none", "lora", "conv_lora", "adaptformer", "sm_adaptformer"]
 PRESETS = ("cross", "gsam", "paper", "quick")
+
+
+def train_json(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads((BUNDLES / dataset["bundle"] / "configs" / "train.json").read_text(encoding="utf-8"))
 
 
 def changed(place: str, value: Any) -> dict[str, Any]:
@@ -54,24 +60,17 @@ def changed(place: str, value: Any) -> dict[str, Any]:
 
 
 class TestComparisonConfig:
-    def test_options_of_a_method_come_last(self) -> None:
-        config = ComparisonConfig.from_dict(CONTENT)
-        expected = {"epochs": 3, "batch_size": 8, "image_size": 32, "adapter": "hp"}
-        assert config.options_of("hearts", "HP-Adapter") == expected
-        assert config.options_of("cells", "head only") == {"epochs": 2, "batch_size": 4, "adapter": "none"}
-        assert config.trunk_options("membranes") == {"epochs": 2, "batch_size": 4, "adapter": "full"}
-
-    def test_the_command_line_comes_after_all(self) -> None:
-        config = ComparisonConfig.from_dict(CONTENT).with_arguments({"cells": "there"}, {"batch_size": 1}, [5])
-        assert config.options_of("hearts", "HP-Adapter")["batch_size"] == 1
-        assert config.trunk_options("membranes")["batch_size"] == 1
-        assert config.datasets["cells"]["dataset_dir"] == "there"
-        assert list(config.seeds) == [5]
-
-    def test_a_file_is_read(self, tmp_path: Path) -> None:
+    def test_a_method_comes_after_the_data_set_and_the_command_line_after_all(self, tmp_path: Path) -> None:
         path = tmp_path / "own.json"
         path.write_text(json.dumps(CONTENT), encoding="utf-8")
-        assert ComparisonConfig.load(path) == ComparisonConfig.from_dict(CONTENT)
+        config = ComparisonConfig.load(path)
+        expected = {"epochs": 3, "batch_size": 8, "image_size": 32, "adapter": "hp"}
+        assert config.options_of("hearts", config.methods["HP-Adapter"]) == expected
+        assert config.options_of("cells", {"adapter": "full"}) == {"epochs": 2, "batch_size": 4, "adapter": "full"}
+        config = config.with_arguments({"cells": "there"}, {"batch_size": 1}, [5])
+        assert config.options_of("hearts", config.methods["HP-Adapter"]) == {**expected, "batch_size": 1}
+        assert config.datasets["cells"]["dataset_dir"] == "there"
+        assert list(config.seeds) == [5]
 
     @pytest.mark.parametrize(("page", "file"), [("comparison", "own.json"), ("choose_adapter", "candidates.json")])
     def test_the_examples_of_the_documentation(self, page: str, file: str) -> None:
@@ -80,9 +79,8 @@ class TestComparisonConfig:
         assert example
         config = ComparisonConfig.from_dict(json.loads(example[1]))
         for dataset, entry in config.datasets.items():
-            train = json.loads((BUNDLES / entry["bundle"] / "configs" / "train.json").read_text(encoding="utf-8"))
-            for method in config.methods:
-                check_keys(config.options_of(dataset, method), train)
+            for method in config.methods.values():
+                check_keys(config.options_of(dataset, method), train_json(entry))
 
     def test_what_is_neither_file_nor_preset_names_the_presets(self) -> None:
         with pytest.raises(FileNotFoundError, match=r"no file quik; .* presets cross, gsam, paper, quick"):
@@ -97,35 +95,36 @@ class TestComparisonConfig:
     @pytest.mark.parametrize(
         ("place", "value", "message"),
         [
-            ("title", " ", "title must be a text, got ' '"),
+            ("title", " ", "title of the comparison must be a text, got ' '"),
             ("title", ..., "the comparison lacks title"),
             ("epoch", 3, "a key of the comparison is 'epoch', which is unknown"),
-            ("seeds", 3, "seeds must be a list of whole numbers from 0, such as [0, 1, 2], got 3"),
-            ("seeds", [0, True], "seeds must be a list of whole numbers"),
-            ("seeds", [], "seeds must be a list of whole numbers"),
-            ("seeds", [1, 1], "seeds must differ, got [1, 1]"),
-            ("methods", {}, "methods is empty; name at least one"),
-            ("methods", ["hp"], "methods must map names to their settings, got list"),
+            ("seeds", 3, "seeds of the comparison must be a list, got 3"),
+            ("seeds", [0, True], "seeds must be different whole numbers from 0, such as [0, 1, 2], got [0, True]"),
+            ("seeds", [], "the comparison lacks seeds"),
+            ("seeds", [1, 1], "seeds must be different whole numbers"),
+            ("methods", {}, "the comparison lacks methods"),
+            ("methods", ["hp"], "methods of the comparison must be a dictionary, got ['hp']"),
             ("methods", {"a/b": {}}, "'a/b' in methods names folders, too"),
             ("methods", {"..": {}}, "'..' in methods names folders, too"),
             ("methods", {"hp": {}, "HP": {}}, "must differ by more than case"),
-            ("methods#head only", "none", "methods#head only must be a dictionary, got 'none'"),
+            ("methods#head only", "none", "methods#head only must map keys of a bundle to values, got 'none'"),
             ("methods#head only", {"output_dir": "x"}, "methods#head only sets output_dir, which the comparison sets"),
             ("methods#head only", {"seed": 3}, "methods#head only sets seed, which the comparison sets by itself"),
             ("options#split_file", None, "options#split_file is null; leave it out"),
-            ("options", [1], "options must map keys of a bundle to values"),
+            ("options", [1], "options of the comparison must be a dictionary, got [1]"),
             ("datasets#cells#bundel", "x", "'bundel', which is unknown; did you mean bundle?"),
-            ("datasets#cells#bundle", ..., "datasets#cells#bundle must be a text, got None"),
-            ("datasets#cells#metric", 1, "datasets#cells#metric must be a text, got 1"),
+            ("datasets#cells#bundle", ..., "datasets#cells lacks bundle"),
+            ("datasets#cells#metric", 1, "metric of datasets#cells must be a text, got 1"),
             ("datasets#hearts#dataset_dir", "x", "datasets#hearts has both dataset_dir and phantom"),
             ("datasets#hearts#trunk", "membrane", "'membrane', which is unknown; did you mean membranes?"),
-            ("datasets#hearts#phantom", 3, "datasets#hearts#phantom must have a kind"),
+            ("datasets#hearts#phantom", 3, "phantom of datasets#hearts must be a dictionary, got 3"),
+            ("datasets#hearts#phantom#kind", ..., "datasets#hearts#phantom#kind is None, which is unknown; there are"),
             ("datasets#hearts#phantom#kind", "acd", "'acd', which is unknown; did you mean acdc?"),
             ("datasets#hearts#phantom#num_trian", 3, "did you mean num_train?"),
-            ("trunks#membranes#dataset", ..., "trunks#membranes#dataset is None, which is unknown"),
+            ("trunks#membranes#dataset", ..., "trunks#membranes lacks dataset"),
             ("trunks#membranes#dataset", "cell", "did you mean cells?"),
-            ("trunks#membranes#dataset", ["cells"], "trunks#membranes#dataset is ['cells'], which is unknown"),
-            ("datasets#hearts#trunk", ["membranes"], "datasets#hearts#trunk is ['membranes'], which is unknown"),
+            ("trunks#membranes#dataset", ["cells"], "dataset of trunks#membranes must be a text, got ['cells']"),
+            ("datasets#hearts#trunk", ["membranes"], "trunk of datasets#hearts must be a text, got"),
         ],
         ids=str,
     )
@@ -161,31 +160,31 @@ class TestPresets:
     def test_keys_are_those_of_the_bundles_and_adapters_exist(self, name: str) -> None:
         config = ComparisonConfig.load(name)
         for dataset, entry in config.datasets.items():
-            train = json.loads((BUNDLES / entry["bundle"] / "configs" / "train.json").read_text(encoding="utf-8"))
-            for method in config.methods:
+            for method in config.methods.values():
                 options = config.options_of(dataset, method)
-                check_keys(options, train)
+                check_keys(options, train_json(entry))
                 assert options["adapter"] in [*adapter_names(), "none"]
-                assert "trunk" in entry or options["sam2_checkpoint"] in SAM2_CATALOG
+                if "trunk" in entry:  # of the other data set
+                    assert config.trunks[entry["trunk"]]["dataset"] != dataset
+                else:
+                    assert options["sam2_checkpoint"] in SAM2_CATALOG
 
-    def test_paper_has_its_data_sets_and_methods(self) -> None:
-        config = ComparisonConfig.load("paper")
-        assert list(config.datasets) == ["ISBI 2012", "Kvasir-SEG", "Synapse", "ACDC"]
-        assert [method["adapter"] for method in config.methods.values()] == ["none", "lora", "adaptformer", "hp", "lw"]
+    @pytest.mark.parametrize(
+        ("name", "datasets", "adapters"),
+        [
+            ("paper", ["ISBI 2012", "Kvasir-SEG", "Synapse", "ACDC"], ["none", "lora", "adaptformer", "hp", "lw"]),
+            (
+                "gsam",
+                ["ISBI 2012", "Kvasir-SEG", "Synapse"],
+                ["none", "lora", "conv_lora", "adaptformer", "sm_adaptformer"],
+            ),
+        ],
+    )
+    def test_the_papers_data_sets_methods_and_budget(self, name: str, datasets: list[str], adapters: list[str]) -> None:
+        config = ComparisonConfig.load(name)
+        assert list(config.datasets) == datasets
+        assert [method["adapter"] for method in config.methods.values()] == adapters
         assert config.methods["SAM 2"]["positional_encoding"] == "sam2"
         for dataset in config.datasets:
-            options = config.options_of(dataset, "HP-Adapter")
+            options = config.options_of(dataset, {})
             assert (options["epochs"], options["batch_size"], options["learning_rate"]) == (200, 8, 1e-4)
-
-    def test_gsam_has_its_data_sets_and_methods(self) -> None:
-        config = ComparisonConfig.load("gsam")
-        assert list(config.datasets) == ["ISBI 2012", "Kvasir-SEG", "Synapse"]
-        found = [method["adapter"] for method in config.methods.values()]
-        assert found == ["none", "lora", "conv_lora", "adaptformer", "sm_adaptformer"]
-
-    def test_cross_adapts_each_data_set_on_a_trunk_of_the_other(self) -> None:
-        for name in ("cross", "quick"):
-            config = ComparisonConfig.load(name)
-            for dataset, entry in config.datasets.items():
-                assert config.trunks[entry["trunk"]]["dataset"] != dataset
-        assert len(ComparisonConfig.load("cross").seeds) == 3

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from monai_sam2adapter.comparison import ComparisonCell, ComparisonConfig
 from monai_sam2adapter.comparison.grid import build_grid
+from monai_sam2adapter.utils import write_json
 
 MakeCell = Callable[..., ComparisonCell]
 
@@ -19,24 +23,27 @@ class TestComparisonCell:
         cell.write()
         assert ComparisonCell.read(cell.folder) == cell
         assert cell.result() is None
-        cell.write_result({"score": 0.5})
+        write_json({"score": 0.5}, cell.result_file)
         assert ComparisonCell.read(cell.folder).result() == {"score": 0.5}
 
-    def test_differences_are_named_and_those_of_place_and_machine_left_out(self, make_cell: MakeCell) -> None:
-        cell = make_cell()
-        moved = make_cell(dataset_dir="elsewhere", bundle="other/acdc_cardiac_segmentation", options={"device": "cuda"})
-        assert moved.differences(cell) == []
-        assert make_cell(options={"epochs": 2.0}).differences(cell) == []
-        adapts = {"name": "membranes", "epochs": 3}
-        other = make_cell(metric="dice", trunk="trunk.pt", adapts=adapts, cases="ab12", options={"epochs": 5})
-        assert other.differences(cell) == [
-            'checksum of the cases was "", is "ab12"',
-            "epochs was 2, is 5",
-            'metric was "miou_pooled", is "dice"',
-            "trunk epochs was left out, is 3",
-            'trunk name was left out, is "membranes"',
-        ]
-        assert make_cell(options={"learning_rate": 0.1}).differences(cell) == ["learning_rate was left out, is 0.1"]
+    def test_other_settings_are_refused_but_for_those_of_place_and_machine(self, make_cell: MakeCell) -> None:
+        make_cell().check_earlier_run()
+        make_cell().write()
+        moved = {"dataset_dir": "elsewhere", "bundle": "other/acdc_cardiac_segmentation"}
+        make_cell(**moved, options={"device": "cuda", "epochs": 2.0}).check_earlier_run()
+        other = {"metric": "dice", "trunk": "t.pt", "adapts": {"name": "membranes"}, "cases": "ab12"}
+        for arguments, differences in (
+            (
+                {**other, "options": {"epochs": 5}},
+                'checksum of the cases was "", is "ab12"; epochs was 2, is 5; metric was "miou_pooled", is "dice"; '
+                'trunk name was left out, is "membranes"',
+            ),
+            ({"options": {"learning_rate": 0.1}}, "learning_rate was left out, is 0.1"),
+        ):
+            with pytest.raises(
+                ValueError, match=re.escape(f"with other settings: {differences}. Take another --output")
+            ):
+                make_cell(**arguments).check_earlier_run()
 
     def test_a_trunk_takes_the_place_of_sam2s_weights(self, make_cell: MakeCell) -> None:
         assert make_cell(trunk="trunk.pt").common_options()["sam2_checkpoint"] == "trunk.pt"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything that can be wrong with a comparison, found before the first training."""
+"""What bundles with the options of cells say, and all that can be wrong with them, before the first training."""
 
 from __future__ import annotations
 
@@ -17,21 +17,12 @@ from ..utils.files import read_json
 from ..utils.text import nearest_name
 from .grid import ComparisonCell
 
-__all__ = ["BundleFacts", "check_cells", "check_earlier_runs", "check_keys", "parse", "reason_of"]
+__all__ = ["BundleFacts", "check_cells", "check_keys", "parse", "reason_of"]
 
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """
-    What a bundle with the options of a cell says.
-
-    Args:
-        cases: checksum of the names of all cases.
-        device: where it trains.
-        variant: size of SAM 2.
-        epochs: number of epochs.
-        val_interval: epochs from one validation to the next.
-    """
+    """What a bundle with the options of a cell says; ``cases`` is a checksum of the names of all cases."""
 
     cases: str
     device: str
@@ -40,67 +31,33 @@ class BundleFacts:
     val_interval: int
 
 
-def check_cells(trunks: Sequence[ComparisonCell], cells: Sequence[ComparisonCell]) -> list[BundleFacts]:
+def check_cells(trunks: Sequence[ComparisonCell], cells: Sequence[ComparisonCell]) -> dict[Any, BundleFacts]:
     """
-    Check bundles, keys, data, metrics and devices of cells, and the networks of trunks; other networks are checked when
-    they are measured. Each bundle is parsed once.
-
-    Args:
-        trunks: the trainings of trunks.
-        cells: one for each method and data set is enough.
+    Check bundles, keys, data, metrics and devices of cells, and the networks of trunks, before anything is trained.
 
     Returns:
-        what the bundles of the trunks and then of the cells say.
+        what the bundles say, by :attr:`ComparisonCell.place`.
 
     Raises:
         ValueError: when one of them could not run; the message names it.
     """
-    facts: dict[ComparisonCell, BundleFacts] = {}
+    facts: dict[Any, BundleFacts] = {}
+    trunk_of = {trunk.trunk_file: trunk for trunk in trunks}
     for cell in [*trunks, *cells]:
         try:
-            facts[cell] = _check_cell(cell)
+            facts[cell.place] = _check_cell(cell)
+            if cell.trunk in trunk_of:
+                _check_adapts(cell, trunk_of[cell.trunk], facts)
         except Exception as error:  # MONAI wraps what a config raises in errors of its own
             raise ValueError(f"{cell}: {reason_of(error)}") from error
-    by_file = {trunk.trunk_file: trunk for trunk in trunks}
-    for cell in cells:
-        trunk = by_file.get(str(cell.trunk), cell)
-        if cell.trunk is not None and "sam2_checkpoint" in cell.options:
-            raise ValueError(f"{cell}: sam2_checkpoint and a trunk exclude each other; take one of the two.")
-        if facts[cell].variant != facts[trunk].variant:
-            raise ValueError(
-                f"{cell}: variant {facts[cell].variant!r} cannot adapt the trunk {trunk.method}, which is "
-                f"{facts[trunk].variant!r}."
-            )
-    return list(facts.values())
-
-
-def check_earlier_runs(cells: Iterable[ComparisonCell]) -> None:
-    """
-    Refuse a folder that holds the same cells with other settings.
-
-    Raises:
-        ValueError: when a cell of this name was run otherwise.
-    """
-    for cell in cells:
-        earlier = ComparisonCell.read(cell.folder)
-        differences = [] if earlier is None else cell.differences(earlier)
-        if differences:
-            raise ValueError(
-                f"{cell.folder} holds {cell} with other settings: {'; '.join(differences[:5])}. Take another "
-                "--output_dir, or delete that folder to run it anew."
-            )
+    return facts
 
 
 def check_keys(keys: Iterable[str], config: Mapping[str, Any]) -> None:
     """
     Check that a bundle's config has the keys; a misspelled one would do nothing on MONAI's command line.
 
-    Args:
-        keys: with "#" between the parts; the last part of several may be new.
-        config: the content of train.json.
-
-    Raises:
-        ValueError: when there is no such key; the message names the nearest one.
+    The parts of a key stand between "#"; the last one of several may be new.
     """
     for key in keys:
         parts = key.split("#")
@@ -114,10 +71,10 @@ def check_keys(keys: Iterable[str], config: Mapping[str, Any]) -> None:
             entry = entry[part]
 
 
-def parse(cell: ComparisonCell) -> ConfigParser:
-    """The training of a cell's bundle with its options."""
+def parse(cell: ComparisonCell, *configs: str) -> ConfigParser:
+    """Configs of a cell's bundle, of which the later count, with its options."""
     parser = ConfigParser()
-    parser.read_config(str(cell.config_file("train")))
+    parser.read_config([cell.config_file(name) for name in configs])
     parser.update(cell.common_options())
     return parser
 
@@ -130,29 +87,23 @@ def reason_of(error: BaseException) -> str:
 
 
 def _check_cell(cell: ComparisonCell) -> BundleFacts:
-    files = [cell.config_file(name) for name in ("train", "evaluate")]
-    train, evaluate = map(read_json, files)
-    for file, content in zip(files, (train, evaluate), strict=True):
-        if content is None:
-            raise ValueError(f"there is no {file}; run compare in a checkout of the project, or give --bundles_dir.")
+    train, evaluate = (read_json(cell.config_file(name)) for name in ("train", "evaluate"))
+    if train is None or evaluate is None:
+        file = cell.config_file("train" if train is None else "evaluate")
+        raise ValueError(f"there is no {file}; run compare in a checkout of the project, or give --bundles_dir.")
     check_keys(cell.options, train)
     if cell.metric is not None and cell.metric not in (known := evaluate["metrics"]):
         raise ValueError(f"the bundle measures {', '.join(known)}, not {cell.metric}; give one of them as metric.")
-    parser = parse(cell)
-    device = torch.device(parser.get_parsed_content("device"))
-    _check_device(device)
-    epochs, val_interval = (parser.get_parsed_content(key) for key in ("epochs", "val_interval"))
-    _check_epochs(epochs, val_interval)
-    variant = parser.get_parsed_content("variant")
+    parser = parse(cell, "train")
+    device, variant, *epochs = map(parser.get_parsed_content, ("device", "variant", "epochs", "val_interval"))
+    _check_device(torch.device(device))
+    _check_epochs(*epochs)
     cases = [_names_of_cases(parser, part) for part in ("train", "validate")]
     if cell.metric is None:
         _check_trunk(parser)
     else:
-        own = {key: evaluate[key] for key in ("split", "validate#dataset#data#split")}
-        parser.update({**own, **cell.common_options()})
-        cases.append(_names_of_cases(parser, "validate"))
-    checksum = hashlib.sha256(json.dumps(cases).encode()).hexdigest()[:12]
-    return BundleFacts(checksum, str(device), variant, epochs, val_interval)
+        cases.append(_names_of_cases(parse(cell, "train", "evaluate"), "validate"))
+    return BundleFacts(hashlib.sha256(json.dumps(cases).encode()).hexdigest()[:12], str(device), variant, *epochs)
 
 
 def _check_device(device: torch.device) -> None:
@@ -165,7 +116,7 @@ def _check_device(device: torch.device) -> None:
 
 def _check_epochs(epochs: Any, val_interval: Any) -> None:
     for key, value in (("epochs", epochs), ("val_interval", val_interval)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if type(value) is not int or value < 1:
             raise ValueError(f"{key} must be a whole number from 1, got {value!r}.")
     if epochs % val_interval:
         raise ValueError(
@@ -188,3 +139,11 @@ def _check_trunk(parser: ConfigParser) -> None:
     if network.frozen_parts:
         raise ValueError(f"{', '.join(network.frozen_parts)} would stay frozen; train a trunk with adapter 'full'.")
     prepare_base_weights(network, parser.get_parsed_content("sam2_checkpoint"))
+
+
+def _check_adapts(cell: ComparisonCell, trunk: ComparisonCell, facts: Mapping[Any, BundleFacts]) -> None:
+    if "sam2_checkpoint" in cell.options:
+        raise ValueError("sam2_checkpoint and a trunk exclude each other; take one of the two.")
+    own, other = (facts[each.place].variant for each in (cell, trunk))
+    if own != other:
+        raise ValueError(f"variant {own!r} cannot adapt the trunk {trunk.method}, which is {other!r}.")

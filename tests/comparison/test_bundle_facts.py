@@ -12,7 +12,7 @@ import pytest
 
 from monai_sam2adapter import data
 from monai_sam2adapter.comparison import ComparisonCell
-from monai_sam2adapter.comparison.checks import check_cells, check_earlier_runs, check_keys, reason_of
+from monai_sam2adapter.comparison.bundle_facts import check_cells, check_keys, reason_of
 
 MakeCell = Callable[..., ComparisonCell]
 
@@ -20,21 +20,18 @@ TRUNK = {"adapter": "full", "positional_encoding": "sam2"}
 
 
 class TestCheckCells:
-    def test_good_cells_pass(self, make_cell: MakeCell) -> None:
-        trunk = make_cell("t", metric=None, options=TRUNK)
-        of_trunk, first, second = check_cells([trunk], [make_cell(), make_cell("hp", metric="dice")])
-        assert first == second
-        assert first.cases != of_trunk.cases  # which is not tested
-        assert (first.device, first.variant, first.epochs, first.val_interval) == ("cpu", "tiny", 2, 1)
-
-    def test_the_checksum_is_that_of_the_data_not_of_its_place(self, make_cell: MakeCell, tmp_path: Path) -> None:
+    def test_what_bundles_say_and_data_are_known_by_their_cases(self, make_cell: MakeCell, tmp_path: Path) -> None:
         for name, numbers in (("same", {}), ("other", {"num_train": 2})):
             few = {"num_train": 1, "num_val": 1, "num_test": 1, **numbers}
             data.write_acdc_phantom(tmp_path / name, progress=False, **few)
-        places = [{}, {"dataset_dir": str(tmp_path / "same")}, {"dataset_dir": str(tmp_path / "other")}]
-        first, same, other = check_cells([], [make_cell(str(n), **place) for n, place in enumerate(places)])
-        assert first.cases == same.cases
-        assert first.cases != other.cases
+        trunk = make_cell("t", metric=None, options=TRUNK)
+        moved, other = (make_cell(name, dataset_dir=str(tmp_path / name)) for name in ("same", "other"))
+        facts = check_cells([trunk], [make_cell(), make_cell("hp", metric="dice"), moved, other])
+        lw = facts["hearts", "lw"]
+        assert (lw.device, lw.variant, lw.epochs, lw.val_interval) == ("cpu", "tiny", 2, 1)
+        assert lw == facts["hearts", "hp"] == facts["hearts", "same"]
+        assert lw.cases != facts["hearts", "other"].cases
+        assert lw.cases != facts["", "t"].cases  # which is not tested
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -92,15 +89,6 @@ class TestCheckKeys:
     def test_unknown(self, key: str) -> None:
         with pytest.raises(ValueError, match="the bundle has no key"):
             check_keys([key], self.CONFIG)
-
-
-def test_earlier_runs_with_other_settings_are_refused(make_cell: MakeCell) -> None:
-    cell = make_cell()
-    check_earlier_runs([cell])
-    cell.write()
-    check_earlier_runs([cell])
-    with pytest.raises(ValueError, match=r"with other settings: epochs was 2, is 4\. Take another --output_dir"):
-        check_earlier_runs([make_cell(options={"epochs": 4})])
 
 
 def test_the_reason_is_the_first_error() -> None:

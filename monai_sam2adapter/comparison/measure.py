@@ -19,26 +19,25 @@ from ..networks.utils import reparameterize_model
 from ..networks.weights import prepare_base_weights
 from ..utils.files import read_json, write_json
 from ..utils.machine import device_name
-from .checks import parse, reason_of
+from .bundle_facts import parse, reason_of
 from .grid import ComparisonCell
 
-__all__ = ["measure_costs"]
+__all__ = ["measure_networks"]
 
 # raised when something is measured in another way, so that older numbers are not taken for the same
 _REVISION = 3
 _REPEATS = 5
 
 
-def measure_costs(
+def measure_networks(
     cells: Mapping[ComparisonCell, str], output_dir: Path, report: Callable[[str], None]
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """
     Build every network, give it its weights, and measure it: parameters as it is trained, and MACs, latency and peak
     memory of one image as in inference, LW-Adapters and LoRA fused.
 
-    The networks of a data set are timed in turn, so that a slow moment of the machine hits all of them. It is done in a
-    process of its own, which leaves the whole GPU to the trainings. What was measured is kept in ``costs.json``, for
-    the same networks on the same machine.
+    The networks of a data set are timed in turn, so that a slow moment of the machine hits all of them, in a process of
+    its own, which leaves the whole GPU to the trainings. What was measured is kept in ``costs.json``.
 
     Args:
         cells: one for each method and data set, with its device.
@@ -46,37 +45,29 @@ def measure_costs(
         report: takes a line for each data set that is measured.
 
     Returns:
-        by data set and method ``input_shape``, ``trained_parameters``, ``total_parameters``, ``macs``, ``peak_memory``
-        in bytes, ``machine``, and ``latency`` in seconds.
-
-    Raises:
-        ValueError: when a network cannot be built, or its weights do not fit; the message names it.
+        by data set and method what ``costs.json`` holds of each network.
     """
     file = output_dir / "costs.json"
     kept: dict[str, Any] = read_json(file) or {}
     keys = {cell: _key_of(cell, device) for cell, device in cells.items()}
     for dataset in dict.fromkeys(cell.dataset for cell in cells):
-        own = [cell for cell in cells if cell.dataset == dataset]
+        own = {cell: device for cell, device in cells.items() if cell.dataset == dataset}
         if any(keys[cell] not in kept for cell in own):
             report(f"Measuring {len(own)} networks on {dataset}.")
-            devices = [torch.device(cells[cell]) for cell in own]
-            measured = in_own_process(measure, own, devices)
+            # a fresh process takes all memory with it when it ends, that of a GPU too
+            context = get_context("spawn")
+            with ProcessPoolExecutor(1, context, initializer=logging.disable, initargs=(logging.WARNING,)) as pool:
+                measured = pool.submit(measure_in_turn, own).result()
             kept |= {keys[cell]: cost for cell, cost in zip(own, measured, strict=True)}
             write_json(kept, file)
     return {cell.place: kept[keys[cell]] for cell in cells}
 
 
-def in_own_process(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function in a fresh process, which takes all memory with it when it ends, that of a GPU too."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_silence) as pool:
-        return pool.submit(function, *args).result()
-
-
-def measure(cells: Sequence[ComparisonCell], devices: Sequence[torch.device]) -> list[dict[str, Any]]:
+def measure_in_turn(cells: Mapping[ComparisonCell, str]) -> list[dict[str, Any]]:
     """The costs of the networks of one data set, in the order of the cells."""
     networks: dict[str, torch.nn.Module] = {}
     costs: dict[str, dict[str, Any]] = {}
-    for cell, device in zip(cells, devices, strict=True):
+    for cell, device in cells.items():
         try:
             network, shape = _build(cell)
             counts = [(p.numel(), p.requires_grad) for p in network.parameters()]
@@ -91,17 +82,17 @@ def measure(cells: Sequence[ComparisonCell], devices: Sequence[torch.device]) ->
             "total_parameters": sum(count for count, _ in counts),
             "macs": profile.macs.total,
             "peak_memory": profile.peak_memory,
-            "machine": _machine(device),
+            "machine": _machine(torch.device(device)),
         }
-    for network, device in zip(networks.values(), devices, strict=True):
+    for network, device in zip(networks.values(), cells.values(), strict=True):
         network.to(device)
     latencies = latencies_in_turn(networks, {name: cost["input_shape"] for name, cost in costs.items()}, _REPEATS)
     return [{**cost, "latency": latencies[name]} for name, cost in costs.items()]
 
 
-def _build(cell: ComparisonCell) -> tuple[torch.nn.Module, tuple[int, ...]]:
+def _build(cell: ComparisonCell) -> tuple[torch.nn.Module, Sequence[int]]:
     """The network as training starts with it, and the shape of one image."""
-    parser = parse(cell)
+    parser = parse(cell, "train")
     network = parser.get_parsed_content("network_def")
     if cell.trunk is None:  # else there is no file yet
         options = ("sam2_checkpoint", "dinov2_checkpoint")
@@ -119,7 +110,3 @@ def _key_of(cell: ComparisonCell, device: str) -> str:
 def _machine(device: torch.device) -> str:
     threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
     return f"{device_name(device)}{threads}, torch {torch.__version__}"
-
-
-def _silence() -> None:
-    logging.getLogger("monai_sam2adapter").setLevel(logging.ERROR)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from monai_sam2adapter.comparison import ComparisonCell, ComparisonConfig, adapter_methods, choose_adapter, comparison
-from monai_sam2adapter.comparison.choose import Candidate, race, rung_epochs
+from monai_sam2adapter.comparison.race import Candidate, race, rung_epochs
+from monai_sam2adapter.utils import write_json
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 
@@ -44,9 +45,14 @@ class FakeTraining:
         self.calls: list[tuple[str, int, int]] = []
         self.lines: list[str] = []
 
-    def __call__(self, methods: Sequence[str], start: int, stop: int) -> Mapping[str, float | str]:
-        self.calls.append((" ".join(methods), start, stop))
-        return {method: self.scores[method].pop(0) for method in methods}
+    def __call__(self, candidates: Sequence[Candidate], start: int, stop: int) -> None:
+        self.calls.append((" ".join(candidate.method for candidate in candidates), start, stop))
+        for candidate in candidates:
+            score = self.scores[candidate.method].pop(0)
+            if isinstance(score, str):
+                candidate.outcome = score
+            else:
+                candidate.scores[stop] = score
 
     def race(self, rungs: Sequence[int], macs: Mapping[str, float] | None = None) -> tuple[str | None, dict[str, str]]:
         """The winner, and the outcome of each."""
@@ -81,8 +87,8 @@ class TestRace:
         train = FakeTraining(a=["no luck"], b=[0.1, 0.1], c=[0.2, "memory"], d=["no luck"])
         winner, outcomes = train.race([1, 2])
         assert winner == "b"
-        assert outcomes["a"] == "failed before epoch 1: no luck"
-        assert outcomes["c"] == "failed before epoch 2: memory"
+        assert outcomes["a"] == "no luck"
+        assert outcomes["c"] == "memory"
         assert train.calls[1][0] == "b c"
 
     def test_when_all_fail_nobody_wins_and_one_alone_need_not_run(self) -> None:
@@ -127,10 +133,10 @@ class TestChooseAdapter:
                 told.append(f"{cell.method} {cell.seed} {cell.start_epoch}-{cell.epochs}")
                 cell.write()
                 score = self.SCORES[cell.method][(1, 2, 4).index(cell.epochs)] + 0.1 * cell.seed
-                cell.write_result({"score": score, "seconds": 2.0})
+                write_json({"score": score, "seconds": 2.0}, cell.result_file)
             return {}
 
-        monkeypatch.setattr(comparison, "measure_costs", costs)
+        monkeypatch.setattr(comparison, "measure_networks", costs)
         monkeypatch.setattr(comparison, "run_cells", run)
         return told
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from monai_sam2adapter.comparison import ComparisonCell, run
-from monai_sam2adapter.comparison.run import estimate_seconds_left, format_seconds, run_cells
+from monai_sam2adapter.comparison import ComparisonCell, processes
+from monai_sam2adapter.comparison.processes import format_seconds, run_cells, seconds_left
+from monai_sam2adapter.utils import write_json
 
 MakeCell = Callable[..., ComparisonCell]
 WORKER = """
@@ -37,11 +38,11 @@ if method == "endless":
 def fake_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "worker.py"
     path.write_text(WORKER, encoding="utf-8")
-    monkeypatch.setattr(run, "_COMMAND", (sys.executable, str(path)))
+    monkeypatch.setattr(processes, "_COMMAND", (sys.executable, str(path)))
 
 
 class TestRunCells:
-    def test_all_run_in_order_and_each_is_reported(self, make_cell: MakeCell, tmp_path: Path) -> None:
+    def test_all_run_in_order_each_is_reported_and_once_is_enough(self, make_cell: MakeCell, tmp_path: Path) -> None:
         cells = [make_cell("hp", 0), make_cell("lw", 0), make_cell("hp", 1)]
         lines: list[str] = []
         ended: list[int] = []
@@ -51,14 +52,9 @@ class TestRunCells:
         assert lines[0].startswith("[1/3] hearts, hp, seed 0: miou_pooled 0.2500 (")
         assert "left" in lines[0]
         assert "left" not in lines[2]
-
-    def test_what_is_finished_is_not_run_again(self, make_cell: MakeCell, tmp_path: Path) -> None:
-        cells = [make_cell("hp", seed) for seed in range(2)]
-        lines: list[str] = []
-        run_cells(cells[:1], 1, 1, lines.append)
-        run_cells(cells, 1, 1, lines.append)
-        assert (tmp_path / "cells" / "order.txt").read_text() == "hp 0 1\nhp 1 1\n"
-        assert lines[1] == "1 of 2 are finished already."
+        run_cells([*cells, make_cell("lw", 1)], 1, 1, lines.append)
+        assert (tmp_path / "cells" / "order.txt").read_text().splitlines()[3:] == ["lw 1 1"]
+        assert lines[3] == "3 of 4 are finished already."
 
     def test_a_failed_cell_is_reported_and_the_others_go_on(self, make_cell: MakeCell, tmp_path: Path) -> None:
         cells = [make_cell("fails"), make_cell("killed"), make_cell("hp")]
@@ -83,7 +79,7 @@ class TestRunCells:
     def test_long_trainings_tell_their_epoch_and_the_time_left(
         self, make_cell: MakeCell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(run, "_STATUS_SECONDS", 1.0)
+        monkeypatch.setattr(processes, "_STATUS_SECONDS", 1.0)
         lines: list[str] = []
 
         def stop_at_an_epoch(line: str) -> None:
@@ -107,31 +103,34 @@ class TestRunCells:
         assert make_cell("endless").result() is None
 
 
-def test_nothing_is_known_before_the_first_cell(make_cell: MakeCell) -> None:
-    assert estimate_seconds_left({}, [make_cell()], 1) is None
+class TestSecondsLeft:
+    @pytest.fixture
+    def finished(self, make_cell: MakeCell) -> list[ComparisonCell]:
+        seconds = {make_cell("hp", 0): 10, make_cell("hp", 1): 30, make_cell("lw", 0): 100}
+        seconds[make_cell("far", 0, dataset="cells")] = 1000
+        for cell, number in seconds.items():
+            write_json({"seconds": number}, cell.result_file)
+        return list(seconds)
 
+    def test_the_same_method_counts_first_then_the_data_set_then_all(
+        self, make_cell: MakeCell, finished: list[ComparisonCell]
+    ) -> None:
+        assert seconds_left([make_cell("new")], {}, 1) is None
+        for expected, cell in (
+            (20, make_cell("hp", 2)),
+            (140 / 3, make_cell("none", 0)),
+            (285, make_cell("none", 0, dataset="other")),
+        ):
+            assert seconds_left([*finished, cell], {}, 1) == pytest.approx(expected)
 
-def test_cells_of_the_same_method_count_first_then_of_the_data_set_then_all(
-    make_cell: MakeCell,
-) -> None:
-    finished = {
-        make_cell("hp", 0): 10.0,
-        make_cell("hp", 1): 30.0,
-        make_cell("lw", 0): 100.0,
-        make_cell("hp", 0, dataset="cells"): 1000.0,
-    }
-    assert estimate_seconds_left(finished, [make_cell("hp", 2)], 1) == 20
-    assert estimate_seconds_left(finished, [make_cell("none", 0)], 1) == pytest.approx(140 / 3)
-    assert estimate_seconds_left(finished, [make_cell("hp", 0, dataset="other")], 1) == 285
-
-
-def test_several_run_at_a_time_and_what_was_spent_counts(make_cell: MakeCell) -> None:
-    finished = {make_cell("hp", 0): 10.0}
-    left = [make_cell("hp", seed) for seed in range(1, 5)]
-    assert estimate_seconds_left(finished, left, 2, spent=6) == 17
-    assert estimate_seconds_left(finished, left[:1], 2, spent=6) == 4
-    assert estimate_seconds_left(finished, left[:1], 2, spent=60) == 0
-    assert estimate_seconds_left(finished, [], 2) == 0
+    def test_several_run_at_a_time_and_what_was_spent_counts(
+        self, make_cell: MakeCell, finished: list[ComparisonCell]
+    ) -> None:
+        left = [make_cell("hp", seed) for seed in range(2, 6)]
+        assert seconds_left([*finished, *left], {left[0]: (6.0, None)}, 2) == (4 * 20 - 6) / 2
+        assert seconds_left([*finished, *left], {left[0]: (6.0, 50.0)}, 2) == (4 * 30 - 6) / 2
+        assert seconds_left([*finished, left[0]], {left[0]: (60.0, None)}, 2) == 0
+        assert seconds_left(finished, {}, 2) == 0
 
 
 @pytest.mark.parametrize(

@@ -10,38 +10,31 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from ..networks.adapters import adapter_names
-from ..utils.files import atomic_path, read_json, write_json
+from ..utils.files import read_json, write_json
 from .comparison import Comparison, locked_folder
 from .config import ComparisonConfig
 from .grid import MACHINE_OPTIONS, ComparisonCell
-from .run import format_seconds
-from .tables import markdown_table, write_csv
+from .processes import format_seconds
+from .tables import write_csv, write_markdown
 
 __all__ = ["Candidate", "adapter_methods", "choose_adapter", "race", "rung_epochs"]
 
 
 @dataclass
 class Candidate:
-    """
-    A method in a race.
-
-    Args:
-        method: its name.
-        macs: multiply-accumulate operations of one image in inference.
-        scores: by the epochs of a rung, the mean of the validation over seeds.
-        outcome: where it stands.
-    """
+    """A method in a race, with the mean scores of its validation by the epochs of rungs; the larger are better."""
 
     method: str
     macs: float
     scores: dict[int, float] = field(default_factory=dict)
+    seconds: float = 0.0
     outcome: str = "waiting"
 
 
@@ -54,13 +47,7 @@ def rung_epochs(num_candidates: int, epochs: int, val_interval: int = 1) -> list
     """
     The epochs after which candidates are compared: the last two are trained to the end, twice as many half as long.
 
-    Args:
-        num_candidates: how many begin.
-        epochs: of a whole training, a multiple of ``val_interval``.
-        val_interval: epochs from one validation to the next; rungs are multiples of it. Defaults to 1.
-
-    Returns:
-        ascending, the last one ``epochs``; fewer where half of the epochs would be less than one validation.
+    Rungs are multiples of ``val_interval``; there are fewer where half of the epochs would be less than that.
     """
     num_rungs = max(1, math.ceil(math.log2(num_candidates)))
     return sorted({val_interval * math.ceil(epochs / 2**back / val_interval) for back in range(num_rungs)})
@@ -69,35 +56,22 @@ def rung_epochs(num_candidates: int, epochs: int, val_interval: int = 1) -> list
 def race(
     candidates: Sequence[Candidate],
     rungs: Sequence[int],
-    train: Callable[[Sequence[str], int, int], Mapping[str, float | str]],
+    train: Callable[[Sequence[Candidate], int, int], None],
     report: Callable[[str], None],
 ) -> Candidate | None:
     """
-    Halve the candidates from rung to rung by their scores; the larger is better, and the cheaper of two equal ones.
+    Halve the candidates from rung to rung by their scores, the cheaper first of two equal ones.
 
-    Args:
-        candidates: who races; their scores and outcomes are filled in.
-        rungs: of :func:`rung_epochs`.
-        train: takes names of methods and the epochs from and to which they are trained; gives the score of each, or
-            the reason of one that failed, which leaves its place in the better half to another one.
-        report: takes a line for each rung, and one where equal scores decided.
-
-    Returns:
-        the best one of the last rung; None when all have failed.
+    ``train`` takes candidates from one number of epochs to another and notes the score of each, or as its outcome why
+    it failed, which leaves its place in the better half to another one. Returns the best one of the last rung; None
+    when all have failed.
     """
     left, start = list(candidates), 0
     for rung in rungs:
         places = 1 if rung == rungs[-1] else math.ceil(len(left) / 2)
         report(f"Epoch {rung} of {rungs[-1]}: {len(left)} candidates, {', '.join(c.method for c in left)}.")
-        results = train([candidate.method for candidate in left], start, rung)
-        for candidate in left:
-            result = results[candidate.method]
-            if isinstance(result, str):
-                candidate.outcome = f"failed before epoch {rung}: {result}"
-            else:
-                candidate.scores[rung] = result
-        scored = [candidate for candidate in left if rung in candidate.scores]
-        ranked = sorted(scored, key=lambda candidate: (-candidate.scores[rung], candidate.macs))
+        train(left, start, rung)
+        ranked = sorted((c for c in left if rung in c.scores), key=lambda c: (-c.scores[rung], c.macs))
         for rank, candidate in enumerate(ranked, start=1):
             candidate.outcome = f"out at epoch {rung}, place {rank} of {len(ranked)}"
         if len(ranked) > places and ranked[places - 1].scores[rung] == ranked[places].scores[rung]:
@@ -150,53 +124,51 @@ def choose_adapter(
         racing = _within_budget(candidates, macs_budget)
         report(f"{len(racing)} of {len(candidates)} candidates are within the budget.")
         rungs = rung_epochs(len(racing), *_shared_epochs(comparison)) if len(racing) > 1 else []
-        trainer = _Trainer(comparison, {candidate.method for candidate in racing})
-        trainer.failed |= comparison.run_trunks()
-        if trainer.failed:
-            return {str(cell): reason for cell, reason in trainer.failed.items()}
-        winner = race(racing, rungs, trainer.train, report)
-        trainer.remove_checkpoints()
-        report(_write_table(config.title, candidates, rungs, trainer.seconds, macs_budget, folder))
+        cells = [cell for cell in comparison.cells if cell.method in {candidate.method for candidate in racing}]
+        comparison.check_disk(cells, len(cells))  # each keeps its last checkpoint until it is out
+        failed = comparison.run_trunks()
+        if failed:
+            return {str(cell): reason for cell, reason in failed.items()}
+
+        def train(left: Sequence[Candidate], start: int, stop: int) -> None:
+            failed.update(_train(comparison, cells, left, start, stop))
+
+        winner = race(racing, rungs, train, report)
+        _remove_checkpoints(cells)
+        report(_write_tables(candidates, folder, title=config.title, rungs=rungs, macs_budget=macs_budget))
         if winner is not None:
-            cell = next(cell for cell in comparison.cells if cell.method == winner.method)
-            write_json(_options_of(cell), folder / "choice.json")
-            files = [str(cell.config_file("train")), str(folder / "choice.json")]
+            chosen, choice = next(cell for cell in cells if cell.method == winner.method), folder / "choice.json"
+            write_json(_options_of(chosen), choice)
+            files = [chosen.config_file("train"), str(choice)]
             report(f'Chosen: {winner.method}. Take it with --config_file "{files}", and so to evaluate and to predict.')
-        return {str(cell): reason for cell, reason in trainer.failed.items()}
+        return {str(cell): reason for cell, reason in failed.items()}
 
 
-class _Trainer:
-    """Trains candidates from rung to rung, each in the folders that a comparison has for them."""
+def _train(
+    comparison: Comparison, all_cells: Sequence[ComparisonCell], candidates: Sequence[Candidate], start: int, stop: int
+) -> dict[ComparisonCell, str]:
+    """Train candidates with all seeds, and note their scores, or why they failed; returns the cells that failed."""
+    methods = [candidate.method for candidate in candidates]
+    _remove_checkpoints([cell for cell in all_cells if cell.method not in methods])
+    of_rung = [cell for cell in all_cells if cell.method in methods]
+    cells = [replace(cell, start_epoch=start, epochs=stop, is_rung=True) for cell in of_rung]
+    errors = comparison.run(cells)
+    for candidate in candidates:
+        own = [cell for cell in cells if cell.method == candidate.method]
+        results = [result for cell in own if (result := cell.result()) is not None]
+        candidate.seconds += sum(result["seconds"] or 0.0 for result in results)
+        reasons = [errors[cell] for cell in own if cell in errors]
+        if reasons:
+            candidate.outcome = f"failed before epoch {stop}: {reasons[0]}"
+        else:
+            candidate.scores[stop] = mean(result["score"] for result in results)
+    return errors
 
-    def __init__(self, comparison: Comparison, methods: Collection[str]) -> None:
-        self.comparison = comparison
-        self.cells = [cell for cell in comparison.cells if cell.method in methods]
-        comparison.check_disk(self.cells, len(self.cells))  # each keeps its last checkpoint until it is out
-        self.failed: dict[ComparisonCell, str] = {}
-        self.seconds: dict[str, float] = dict.fromkeys(methods, 0.0)
 
-    def train(self, methods: Sequence[str], start: int, stop: int) -> dict[str, float | str]:
-        """Train methods with all seeds; gives the mean score of each, or why one failed."""
-        self.remove_checkpoints(keep=methods)
-        cells = [
-            replace(cell, start_epoch=start, epochs=stop, is_rung=True) for cell in self.cells if cell.method in methods
-        ]
-        errors = self.comparison.run(cells)
-        self.failed |= errors
-        results: dict[str, float | str] = {}
-        for method in methods:
-            own = [cell for cell in cells if cell.method == method]
-            reasons = [errors[cell] for cell in own if cell in errors]
-            finished = [result for cell in own if (result := cell.result()) is not None]
-            self.seconds[method] += sum(result["seconds"] or 0.0 for result in finished)
-            results[method] = reasons[0] if reasons else mean(result["score"] for result in finished)
-        return results
-
-    def remove_checkpoints(self, keep: Collection[str] = ()) -> None:
-        """Remove what only a longer training needs: optimizers, several times the weights."""
-        for cell in self.cells:
-            if cell.method not in keep:
-                (cell.models / "last.pt").unlink(missing_ok=True)
+def _remove_checkpoints(cells: Sequence[ComparisonCell]) -> None:
+    """Remove what only a longer training needs: optimizers, several times the weights."""
+    for cell in cells:
+        (cell.models / "last.pt").unlink(missing_ok=True)
 
 
 def _within_budget(candidates: Sequence[Candidate], macs_budget: float | None) -> list[Candidate]:
@@ -215,46 +187,27 @@ def _within_budget(candidates: Sequence[Candidate], macs_budget: float | None) -
 
 def _shared_epochs(comparison: Comparison) -> tuple[int, int]:
     """Epochs and validation interval, which have to be those of all candidates."""
-    found = {(fact.epochs, fact.val_interval) for fact in comparison.facts.values()}
+    found = {(fact.epochs, fact.val_interval) for fact in (comparison.facts[place] for place in comparison.costs)}
     if len(found) > 1:
         raise ValueError("all candidates must have the same epochs and val_interval; set them for all by --set.")
     return found.pop()
 
 
-def _write_table(
-    title: str,
-    candidates: Sequence[Candidate],
-    rungs: Sequence[int],
-    seconds: Mapping[str, float],
-    macs_budget: float | None,
-    folder: Path,
-) -> str:
+def _write_tables(candidates: Sequence[Candidate], folder: Path, **values: Any) -> str:
     """Write ``race.csv`` and ``race.md``, the longest in the race first; returns the latter's text."""
-    order = sorted(
-        candidates, key=lambda c: (-len(c.scores), *(-score for score in reversed(c.scores.values())), c.macs)
-    )
-    rows: list[dict[str, Any]] = [
-        {"method": c.method, "outcome": c.outcome, "macs": c.macs, "seconds": seconds.get(c.method, 0.0)}
-        | {f"score_epoch_{rung}": c.scores.get(rung, "") for rung in rungs}
+    order = sorted(candidates, key=lambda c: (-len(c.scores), *(-s for s in reversed(c.scores.values())), c.macs))
+    rows = [
+        {"method": c.method, "outcome": c.outcome, "macs": c.macs, "seconds": c.seconds}
+        | {f"score_epoch_{rung}": c.scores.get(rung, "") for rung in values["rungs"]}
         for c in order
     ]
     write_csv(rows, folder / "race.csv")
-    cells = [
-        [c.method, c.outcome, f"{c.macs / 1e9:.3f}", format_seconds(seconds.get(c.method, 0.0))]
-        + [f"{c.scores[rung]:.4f}" if rung in c.scores else "-" for rung in rungs]
-        for c in order
-    ]
-    heads = ["method", "outcome", "GMACs", "trained for", *(f"validation at epoch {rung}" for rung in rungs)]
-    budget = "Any number of MACs." if macs_budget is None else f"At most {macs_budget:g} x 10^9 MACs of one image."
-    text = "\n".join([f"# {title}", "", *markdown_table(heads, cells), "", budget, ""])
-    with atomic_path(folder / "race.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return text
+    return write_markdown(folder / "race.md", candidates=order, format_seconds=format_seconds, **values)
 
 
 def _options_of(cell: ComparisonCell) -> dict[str, Any]:
     """The options that make the network of a cell and train it, for the bundle's configs of training and inference."""
-    inference = read_json(cell.config_file("inference")) or {}
+    inference: Mapping[str, Any] = read_json(cell.config_file("inference")) or {}
     options = cell.common_options()
     if "adapter" in options:
         options = {"adapter": options["adapter"], "adapter_config": {}, **options}
