@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .settings import add_set_option, read_setting, split_setting
 
@@ -80,15 +80,18 @@ def _read_config(args: argparse.Namespace) -> ComparisonConfig:
     if not args.choose and (args.bundle is not None or args.macs_budget is not None):
         raise ValueError("--bundle and --macs_budget go with --choose; add it, or leave them out.")
     datasets = dict(split_setting(text, "--dataset", "NAME=FOLDER") for text in args.datasets)
+    arguments: dict[str, Any] = {"dataset_dirs": datasets, "overrides": dict(map(read_setting, args.settings))}
+    if args.choose:
+        arguments["methods"] = adapter_methods()
+    if args.seeds is not None:
+        arguments["seeds"] = args.seeds
     if args.bundle is None:
-        config = ComparisonConfig.load(args.config, adapter_methods() if args.choose else None)
-    else:
-        if len(datasets) != 1:
-            raise ValueError(f"--bundle takes one --dataset NAME=FOLDER, got {len(datasets)}.")
-        (name,) = datasets
-        content = {"title": f"Adapters on {name}", "seeds": [0], "datasets": {name: {"bundle": args.bundle}}}
-        config = ComparisonConfig.from_dict(content, adapter_methods())
-    return config.with_arguments(datasets, dict(map(read_setting, args.settings)), args.seeds)
+        return ComparisonConfig.load(args.config, **arguments)
+    if len(datasets) != 1:
+        raise ValueError(f"--bundle takes one --dataset NAME=FOLDER, got {len(datasets)}.")
+    (name,) = datasets
+    content = {"title": f"Adapters on {name}", "seeds": [0], "datasets": {name: {"bundle": args.bundle}}}
+    return ComparisonConfig.from_dict(content, **arguments)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -82,15 +82,13 @@ class ComparisonConfig:
                 raise ValueError(f"{key} is what makes the method {name!r}, so it cannot be set for all of them.")
 
     @classmethod
-    def load(
-        cls, source: str | os.PathLike[str], methods: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> ComparisonConfig:
+    def load(cls, source: str | os.PathLike[str], **arguments: Any) -> ComparisonConfig:
         """
         Read a JSON file, or a preset of the package by its name.
 
         Args:
             source: path or name.
-            methods: those of a file that names none. Defaults to None: the file has to.
+            arguments: of :meth:`from_dict`.
 
         Raises:
             FileNotFoundError: when ``source`` is neither.
@@ -102,7 +100,7 @@ class ComparisonConfig:
         if content is None:
             names = ", ".join(presets)
             raise FileNotFoundError(f"there is no file {path}; give a JSON file or one of the presets {names}.")
-        return cls.from_dict(content, methods)
+        return cls.from_dict(content, **arguments)
 
     @classmethod
     def presets(cls) -> dict[str, Path]:
@@ -111,43 +109,34 @@ class ComparisonConfig:
 
     @classmethod
     def from_dict(
-        cls, content: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]] | None = None
+        cls,
+        content: Mapping[str, Any],
+        methods: Mapping[str, Mapping[str, Any]] | None = None,
+        dataset_dirs: Mapping[str, str] | None = None,
+        **arguments: Any,
     ) -> ComparisonConfig:
         """
-        Build a comparison from what a file holds, with methods where it names none.
+        Build a comparison from what a file and the command line say.
+
+        Args:
+            content: of a file.
+            methods: those of a content that names none. Defaults to None: it has to.
+            dataset_dirs: folders by the names of data sets, in the place of those in the content.
+            arguments: of the class, in the place of those in the content.
 
         Raises:
             ValueError: when a key is unknown or missing, or a value does not fit.
         """
-        if methods is not None and isinstance(content, Mapping):
-            content = {"methods": methods, **content}
+        content = {"methods": methods, **content} if methods and isinstance(content, Mapping) else content
         _check_entry(content, _COMPARISON, "the comparison")
-        return cls(**content)
-
-    def with_arguments(
-        self,
-        dataset_dirs: Mapping[str, str] | None = None,
-        overrides: Mapping[str, Any] | None = None,
-        seeds: Sequence[int] | None = None,
-    ) -> ComparisonConfig:
-        """
-        Put in what the command line gives.
-
-        Args:
-            dataset_dirs: folders by the names of data sets.
-            overrides: options that take the place of all others.
-            seeds: take the place of the comparison's own. Defaults to None: those stay.
-
-        Raises:
-            ValueError: when a data set is unknown or has phantoms, or a value does not fit.
-        """
-        datasets = dict(self.datasets)
+        config = cls(**{**content, **arguments})
+        datasets = {name: dict(dataset) for name, dataset in config.datasets.items()}
         for name, folder in (dataset_dirs or {}).items():
             _look_up(name, datasets, "the data set")
             if "phantom" in datasets[name]:
                 raise ValueError(f"{name} is made of phantoms in this comparison; its folder cannot be given.")
-            datasets[name] = {**datasets[name], "dataset_dir": folder}
-        return replace(self, datasets=datasets, overrides=overrides or {}, seeds=self.seeds if seeds is None else seeds)
+            datasets[name]["dataset_dir"] = folder
+        return replace(config, datasets=datasets)
 
     def options_of(self, dataset: str, own: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a training on a data set, given those that a method or a trunk has of its own."""

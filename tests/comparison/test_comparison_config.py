@@ -67,7 +67,8 @@ class TestComparisonConfig:
         expected = {"epochs": 3, "batch_size": 8, "image_size": 32, "adapter": "hp"}
         assert config.options_of("hearts", config.methods["HP-Adapter"]) == expected
         assert config.options_of("cells", {"adapter": "full"}) == {"epochs": 2, "batch_size": 4, "adapter": "full"}
-        config = config.with_arguments({"cells": "there"}, {"batch_size": 1}, [5])
+        given = {"dataset_dirs": {"cells": "there"}, "overrides": {"batch_size": 1}, "seeds": [5]}
+        config = ComparisonConfig.load(path, **given)
         assert config.options_of("hearts", config.methods["HP-Adapter"]) == {**expected, "batch_size": 1}
         assert config.datasets["cells"]["dataset_dir"] == "there"
         assert list(config.seeds) == [5]
@@ -132,16 +133,18 @@ class TestComparisonConfig:
         with pytest.raises(ValueError, match=re.escape(message)):
             ComparisonConfig.from_dict(changed(place, value))
 
-    def test_folders_of_unknown_data_sets_and_of_phantoms_are_refused(self) -> None:
-        config = ComparisonConfig.from_dict(CONTENT)
-        with pytest.raises(ValueError, match="the data set is 'cell', which is unknown; did you mean cells"):
-            config.with_arguments({"cell": "there"})
-        with pytest.raises(ValueError, match="hearts is made of phantoms"):
-            config.with_arguments({"hearts": "there"})
-
-    def test_what_makes_a_method_cannot_be_set_for_all(self) -> None:
-        with pytest.raises(ValueError, match="adapter is what makes the method 'HP-Adapter', so it cannot be set"):
-            ComparisonConfig.from_dict(CONTENT).with_arguments(overrides={"adapter": "lw"})
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"dataset_dirs": {"cell": "there"}}, "the data set is 'cell', which is unknown; did you mean cells"),
+            ({"dataset_dirs": {"hearts": "there"}}, "hearts is made of phantoms"),
+            ({"overrides": {"adapter": "lw"}}, "adapter is what makes the method 'HP-Adapter', so it cannot be set"),
+            ({"overrides": {"seed": 1}}, "overrides sets seed, which the comparison sets by itself"),
+        ],
+    )
+    def test_ill_argument_of_the_command_line(self, arguments: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            ComparisonConfig.from_dict(CONTENT, **arguments)
 
     def test_phantoms_of_a_wrong_type_are_named(self, tmp_path: Path) -> None:
         content = changed("datasets#hearts#phantom#num_train", "20")

@@ -86,110 +86,108 @@ class TestRace:
     def test_one_that_fails_leaves_its_place_to_another(self) -> None:
         train = FakeTraining(a=["no luck"], b=[0.1, 0.1], c=[0.2, "memory"], d=["no luck"])
         winner, outcomes = train.race([1, 2])
-        assert winner == "b"
-        assert outcomes["a"] == "no luck"
-        assert outcomes["c"] == "memory"
+        assert (winner, outcomes["a"], outcomes["c"]) == ("b", "no luck", "memory")
         assert train.calls[1][0] == "b c"
 
     def test_when_all_fail_nobody_wins_and_one_alone_need_not_run(self) -> None:
         assert FakeTraining(a=["x"], b=["y"]).race([1])[0] is None
         assert FakeTraining(a=[]).race([])[0] == "a"
 
-    def test_few_epochs_and_many_candidates(self) -> None:
-        train = FakeTraining(**{name: [score] for name, score in zip("abcdef", (1, 2, 3, 6, 5, 4), strict=True)})
-        assert train.race([1])[0] == "d"
 
+class Chooser:
+    """Chooses among five adapters; trainings and costs are a fake's. It stops in the middle when told so."""
 
-class TestChooseAdapter:
     SCORES = {
         **{"hp": (0.5, 0.6, 0.7), "lw": (0.4, 0.7, 0.8), "lora": (0.3, 0.3, 0.3)},
         **{"none": (0.2, 0.2, 0.2), "adaptformer": (0.25, 0.25, 0.25)},
     }
 
-    @pytest.fixture
-    def config(self, hearts: Path) -> ComparisonConfig:
-        return ComparisonConfig(
-            title="A race",
-            datasets={"hearts": {"bundle": "acdc_cardiac_segmentation", "dataset_dir": str(hearts)}},
-            methods={name: {"adapter": name} for name in self.SCORES},
-            seeds=[0, 1],
-            options={"epochs": 4, "image_size": 32, "device": "cpu", "train#trainer#epoch_length": 1},
-        )
+    def __init__(self, hearts: Path, output: Path) -> None:
+        self.output, self.trained, self.stops = output, [], False
+        self.content: dict[str, Any] = {
+            "title": "A race",
+            "datasets": {"hearts": {"bundle": "acdc_cardiac_segmentation", "dataset_dir": str(hearts)}},
+            "methods": {name: {"adapter": name} for name in self.SCORES},
+            "seeds": [0, 1],
+            "options": {"epochs": 4, "image_size": 32, "device": "cpu", "train#trainer#epoch_length": 1},
+        }
 
-    @pytest.fixture
-    def trained(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        """What was trained; trainings and costs are a fake's. It stops in the middle when "stop" is in the list."""
-        told: list[str] = []
-
-        def costs(cells: Mapping[ComparisonCell, str], *args: object) -> dict[tuple[str, str], dict[str, Any]]:
-            names = ["none", "lora", "adaptformer", "lw", "hp"]
-            return {cell.place: {"macs": 1e9 * names.index(cell.method), "total_parameters": 1} for cell in cells}
-
-        def run(cells: Sequence[ComparisonCell], *args: object) -> dict[ComparisonCell, str]:
-            for cell in [cell for cell in cells if cell.result() is None]:
-                if "stop" in told and cell.seed == 1 and cell.start_epoch == 1:
-                    told.remove("stop")
-                    raise KeyboardInterrupt
-                told.append(f"{cell.method} {cell.seed} {cell.start_epoch}-{cell.epochs}")
-                cell.write()
-                score = self.SCORES[cell.method][(1, 2, 4).index(cell.epochs)] + 0.1 * cell.seed
-                write_json({"score": score, "seconds": 2.0}, cell.result_file)
-            return {}
-
-        monkeypatch.setattr(comparison, "measure_networks", costs)
-        monkeypatch.setattr(comparison, "run_cells", run)
-        return told
-
-    def choose(self, config: ComparisonConfig, output: Path, budget: float | None = None) -> str:
+    def __call__(self, budget: float | None = None, **changes: Any) -> str:
         lines: list[str] = []
-        assert choose_adapter(config, output, BUNDLES, macs_budget=budget, report=lines.append) == {}
+        config = ComparisonConfig.from_dict({**self.content, **changes})
+        assert choose_adapter(config, self.output, BUNDLES, macs_budget=budget, report=lines.append) == {}
         return "\n".join(lines)
 
-    def test_writes_the_race_and_the_choice(self, config: ComparisonConfig, trained: list[str], tmp_path: Path) -> None:
-        out = self.choose(config, tmp_path)
-        assert trained[:2] == ["hp 0 0-1", "lw 0 0-1"]
-        assert [line for line in trained if not line.endswith("0-1")] == [
+    def choice(self) -> dict[str, Any]:
+        return json.loads((self.output / "choice.json").read_text(encoding="utf-8"))
+
+    def costs(self, cells: Mapping[ComparisonCell, str], *args: object) -> dict[tuple[str, str], dict[str, Any]]:
+        names = ["none", "lora", "adaptformer", "lw", "hp"]
+        return {cell.place: {"macs": 1e9 * names.index(cell.method), "total_parameters": 1} for cell in cells}
+
+    def run(self, cells: Sequence[ComparisonCell], *args: object) -> dict[ComparisonCell, str]:
+        for cell in [cell for cell in cells if cell.result() is None]:
+            if self.stops and (cell.seed, cell.start_epoch) == (1, 1):
+                raise KeyboardInterrupt
+            self.trained.append(f"{cell.method} {cell.seed} {cell.start_epoch}-{cell.epochs}")
+            cell.write()
+            score = self.SCORES[cell.method][(1, 2, 4).index(cell.epochs)] + 0.1 * cell.seed
+            write_json({"score": score, "seconds": 2.0}, cell.result_file)
+        return {}
+
+
+@pytest.fixture
+def choose(hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chooser:
+    chooser = Chooser(hearts, tmp_path)
+    monkeypatch.setattr(comparison, "measure_networks", chooser.costs)
+    monkeypatch.setattr(comparison, "run_cells", chooser.run)
+    return chooser
+
+
+class TestChooseAdapter:
+    def test_writes_the_race_and_the_choice(self, choose: Chooser) -> None:
+        out = choose()
+        assert choose.trained[:2] == ["hp 0 0-1", "lw 0 0-1"]
+        assert [line for line in choose.trained if not line.endswith("0-1")] == [
             *("hp 0 1-2", "lw 0 1-2", "lora 0 1-2", "hp 1 1-2", "lw 1 1-2", "lora 1 1-2"),
             *("hp 0 2-4", "lw 0 2-4", "hp 1 2-4", "lw 1 2-4"),
         ]
-        choice = json.loads((tmp_path / "choice.json").read_text(encoding="utf-8"))
-        assert choice == {"adapter": "lw", "adapter_config": {}, "epochs": 4, "image_size": 32}
-        text = (tmp_path / "race.md").read_text(encoding="utf-8")
-        assert "| lw | chosen | 3.000 | 12 s | 0.4500 | 0.7500 | 0.8500 |" in text
-        assert "| none | out at epoch 1, place 5 of 5 | 0.000 | 4 s | 0.2500 | - | - |" in text
+        assert choose.choice() == {"adapter": "lw", "adapter_config": {}, "epochs": 4, "image_size": 32}
+        text = (choose.output / "race.md").read_text(encoding="utf-8")
+        assert text.splitlines()[:5] == [
+            *("# A race", ""),
+            "| method | outcome | GMACs | trained for | validation at epoch 1 | validation at epoch 2 | "
+            "validation at epoch 4 |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+            "| lw | chosen | 3.000 | 12 s | 0.4500 | 0.7500 | 0.8500 |",
+        ]
+        assert "| none | out at epoch 1, place 5 of 5 | 0.000 | 4 s | 0.2500 | - | - |\n\nAny number of MACs.\n" in text
         assert text in out
         assert "choice.json']" in out
-        with (tmp_path / "race.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        assert [row["method"] for row in rows] == ["lw", "hp", "lora", "adaptformer", "none"]
+        with (choose.output / "race.csv").open(newline="", encoding="utf-8") as file:
+            assert [row["method"] for row in csv.DictReader(file)] == ["lw", "hp", "lora", "adaptformer", "none"]
 
-    def test_what_is_finished_is_not_run_again(
-        self, config: ComparisonConfig, trained: list[str], tmp_path: Path
-    ) -> None:
-        trained.append("stop")
+    def test_what_is_finished_is_not_run_again(self, choose: Chooser) -> None:
+        choose.stops = True
         with pytest.raises(KeyboardInterrupt):
-            self.choose(config, tmp_path)
-        assert not (tmp_path / "choice.json").exists()
-        assert (trained[-1], len(trained)) == ("lora 0 1-2", 13)
-        first = self.choose(config, tmp_path)
-        assert len(trained) == len(set(trained)) == 20
-        assert self.choose(config, tmp_path).splitlines()[-1] == first.splitlines()[-1]
-        assert len(trained) == 20
+            choose()
+        assert not (choose.output / "choice.json").exists()
+        assert (choose.trained[-1], len(choose.trained)) == ("lora 0 1-2", 13)
+        choose.stops = False
+        first = choose()
+        assert len(choose.trained) == len(set(choose.trained)) == 20
+        assert choose().splitlines()[-1] == first.splitlines()[-1]
+        assert len(choose.trained) == 20
 
-    def test_only_candidates_within_the_budget(
-        self, config: ComparisonConfig, trained: list[str], tmp_path: Path
-    ) -> None:
-        self.choose(config, tmp_path, 2.5)
-        assert not [line for line in trained if line[:2] in ("hp", "lw")]
-        assert json.loads((tmp_path / "choice.json").read_text(encoding="utf-8"))["adapter"] == "lora"
-        assert "| hp | over the budget | 4.000 | 0 s | - | - |" in (tmp_path / "race.md").read_text(encoding="utf-8")
-
-    def test_one_candidate_is_chosen_without_a_training(
-        self, config: ComparisonConfig, trained: list[str], tmp_path: Path
-    ) -> None:
-        self.choose(config, tmp_path, 0.5)
-        assert trained == []
-        assert json.loads((tmp_path / "choice.json").read_text(encoding="utf-8"))["adapter"] == "none"
+    def test_only_candidates_within_the_budget_of_which_one_need_not_run(self, choose: Chooser) -> None:
+        choose(0.5)
+        assert (choose.choice()["adapter"], choose.trained) == ("none", [])
+        choose(2.5)
+        assert not [line for line in choose.trained if line[:2] in ("hp", "lw")]
+        assert choose.choice()["adapter"] == "lora"
+        assert "| hp | over the budget | 4.000 | 0 s | - | - |" in (choose.output / "race.md").read_text(
+            encoding="utf-8"
+        )
 
     @pytest.mark.parametrize(
         ("budget", "changes", "message"),
@@ -201,18 +199,9 @@ class TestChooseAdapter:
         ],
         ids=str,
     )
-    def test_ill_arg(
-        self,
-        config: ComparisonConfig,
-        trained: list[str],
-        tmp_path: Path,
-        budget: float | None,
-        changes: dict[str, Any],
-        message: str,
-    ) -> None:
-        content = {key: getattr(config, key) for key in ("title", "datasets", "methods", "seeds", "options")}
+    def test_ill_arg(self, choose: Chooser, budget: float | None, changes: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            self.choose(ComparisonConfig.from_dict({**content, **changes}), tmp_path, budget)
+            choose(budget, **changes)
 
 
 def test_candidates_are_all_adapters_and_the_head_alone() -> None:
