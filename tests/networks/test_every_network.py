@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -26,13 +27,7 @@ from monai_sam2adapter.networks.profiling import count_macs, profile_network
 from monai_sam2adapter.networks.utils import reparameterize_model
 from monai_sam2adapter.networks.weights import load_adapter, save_adapter
 
-try:
-    import timm  # noqa: F401
-except ImportError:
-    HAS_TIMM = False
-else:
-    HAS_TIMM = True
-
+HAS_TIMM = find_spec("timm") is not None
 ADAPTERS = [*adapter_names(), "none", "full"]
 NETWORKS = [
     pytest.param(PromptFreeSAM2, {"positional_encoding": "peg", "in_channels": 5}, id="PromptFreeSAM2"),

@@ -93,10 +93,6 @@ class TestHieraBlock:
         block(torch.randn(2, 10, 17, 24))
         assert seen == [2 * 10 * 17, 2 * 14 * 21]
 
-    def test_names_are_those_of_sam2(self, randomize):
-        reference, block = make_blocks({**POOLED, "window_size": 14}, randomize)
-        assert set(block.state_dict()) == set(reference.state_dict())
-
     @pytest.mark.parametrize(("kwargs", "size"), CASES)
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
     def test_autocast_is_finite_and_near_float32(self, kwargs, size, dtype, randomize, relative_error):
@@ -107,13 +103,6 @@ class TestHieraBlock:
             out.float().square().mean().backward()
         assert relative_error(out.float(), block(x)) < 0.05
         assert all(parameter.grad.isfinite().all() for parameter in block.parameters())
-
-    @pytest.mark.parametrize(("kwargs", "size"), CASES)
-    def test_bfloat16_module_is_finite(self, kwargs, size, randomize):
-        _, block = make_blocks(kwargs, randomize)
-        out = block.bfloat16()(torch.randn(2, *size, 24).bfloat16())
-        assert out.dtype == torch.bfloat16
-        assert out.isfinite().all()
 
     @pytest.mark.filterwarnings("ignore:`torch.jit.trace:FutureWarning")
     @pytest.mark.parametrize(
@@ -187,38 +176,12 @@ class TestAdapterSlots:
             alone.append(block(x))
         assert relative_error(both, alone[0] + alone[1] - reference(x)) < 1e-5
 
-    def test_parameters_are_kept_under_the_name(self, randomize):
+    def test_a_taken_name_and_an_unknown_slot_are_refused(self, randomize):
         _, block = make_blocks({**PLAIN, "window_size": 7}, randomize)
-        before = set(block.state_dict())
-        block.add_adapter("mine", "mlp", nn.Linear(24, 24))
-        assert set(block.state_dict()) - before == {"adapters.mine.weight", "adapters.mine.bias"}
-        assert before < set(block.state_dict())
-
-    def test_removal_gives_the_block_back(self, randomize):
-        _, block = make_blocks({**PLAIN, "window_size": 7}, randomize)
-        x = torch.randn(2, 10, 17, 24)
-        before, names = block(x), list(block.state_dict())
-        block.add_adapter("mine", "mlp", nn.Linear(24, 24))
-        block.add_adapter("other", "block", nn.Linear(24, 24))
-        assert not torch.allclose(block(x), before)
-        assert block.remove_adapters() == 2
-        assert torch.equal(block(x), before)
-        assert list(block.state_dict()) == names
-        assert block.remove_adapters() == 0
-
-    def test_duplicate_name_is_refused_and_keeps_the_first(self, randomize):
-        _, block = make_blocks({**PLAIN, "window_size": 7}, randomize)
-        first = nn.Linear(24, 24)
-        block.add_adapter("mine", "mlp", first)
-        with pytest.raises(ValueError, match="has an adapter 'mine' already"):
-            block.add_adapter("mine", "block", nn.Linear(24, 24))
-        assert block.adapters["mine"] is first
-        assert block._slot_of == {"mine": "mlp"}
-
-    def test_unknown_slot_is_answered_with_a_suggestion(self, randomize):
-        _, block = make_blocks({**PLAIN, "window_size": 7}, randomize)
-        with pytest.raises(ValueError, match="did you mean 'mlp'"):
-            block.add_adapter("mine", "mpl", nn.Linear(24, 24))
+        block.add_adapter("mine", "mlp", first := nn.Linear(24, 24))
+        for name, slot, message in (("mine", "block", "has an adapter 'mine' already"), ("x", "mpl", "mean 'mlp'")):
+            with pytest.raises(ValueError, match=message):
+                block.add_adapter(name, slot, nn.Linear(24, 24))
+        assert dict(block.adapters) == {"mine": first}
         with pytest.raises(ValueError, match="did you mean 'block'"):
             block.slot_channels("blocks")
-        assert not block.adapters

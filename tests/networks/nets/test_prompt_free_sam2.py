@@ -8,10 +8,8 @@ import json
 
 import pytest
 import torch
-from torch import nn
 
-from monai_sam2adapter.networks.adapters import Adapter, AdapterConfig
-from monai_sam2adapter.networks.blocks import PositionalEncodingGenerator
+from monai_sam2adapter.networks.adapters import AdapterConfig
 from monai_sam2adapter.networks.nets import SAM2_VARIANTS, PromptFreeSAM2
 from monai_sam2adapter.networks.utils import parameter_table
 
@@ -69,10 +67,6 @@ class TestShapes:
         x = torch.rand(2, 2, 64, 80)
         assert relative_error(net(x.contiguous(memory_format=torch.channels_last)), net(x)) < 1e-5
 
-    def test_image_encoder_gives_three_maps(self, net):
-        features = net.image_encoder(torch.rand(2, 3, 64, 96))
-        assert [tuple(feature.shape) for feature in features] == [(2, 256, 16, 24), (2, 256, 8, 12), (2, 256, 4, 6)]
-
 
 class TestForward:
     def test_decoder_gets_the_embedding_as_sam2_gives_it_to_a_frame_without_memory_and_prompt(
@@ -112,10 +106,6 @@ class TestForward:
         assert out.std() > 0
         assert relative_error(out, out[:, :1].expand_as(out)) < 1e-5
 
-    def test_eval_forward_is_deterministic(self, net):
-        x = torch.rand(1, 2, 64, 64)
-        assert torch.equal(net(x), net(x))
-
 
 class TestErrors:
     @pytest.mark.parametrize(
@@ -141,21 +131,6 @@ class TestErrors:
             PromptFreeSAM2(**kwargs)
 
 
-def modules_of(net, part):
-    """All modules of a part of SAM 2, without those that were added to it."""
-    root = {"image_encoder": net.image_encoder, "prompt_encoder": net.sam_prompt_encoder}.get(
-        part, net.sam_mask_decoder
-    )
-    head = (net.sam_mask_decoder.class_tokens, net.sam_mask_decoder.class_hypernetworks)
-    added = {
-        id(inner)
-        for module in root.modules()
-        if isinstance(module, Adapter | PositionalEncodingGenerator) or module in head
-        for inner in module.modules()
-    }
-    return [module for module in root.modules() if id(module) not in added]
-
-
 class TestFreeze:
     @pytest.mark.parametrize(
         ("freeze", "frozen"),
@@ -176,19 +151,6 @@ class TestFreeze:
         for part, parameters in groups.items():
             assert parameters
             assert {p.requires_grad for p in parameters} == {part not in frozen}, part
-        for training in (True, False):
-            assert net.train(training) is net
-            for part in PARTS:
-                assert {m.training for m in modules_of(net, part)} == {training and part not in frozen}, part
-            norms = [m for adapter in net.modules() if isinstance(adapter, Adapter) for m in adapter.modules()]
-            assert {m.training for m in norms} == {training}
-            assert any(isinstance(m, nn.BatchNorm2d) for m in norms)
-
-    def test_starts_in_training_mode_with_frozen_parts_in_eval(self):
-        net = PromptFreeSAM2("tiny")
-        assert net.training
-        assert not net.image_encoder.training
-        assert all(m.training for adapter in net.modules() if isinstance(adapter, Adapter) for m in adapter.modules())
 
     def test_state_names_are_split_into_those_of_sam2_and_the_added_ones(self, net):
         assert net.sam2_state_names() | net.added_state_names() == set(net.state_dict())
@@ -215,19 +177,6 @@ class TestFreeze:
         # The bias of keys shifts all logits of a query by one number, which softmax ignores.
         assert {name for name in without - unused if not name.endswith("k_proj.bias")} == set()
         assert all(module.training for module in net.modules())
-
-    def test_a_training_step_changes_only_what_is_trained(self, randomize):
-        net = randomize(PromptFreeSAM2("tiny", adapter="lw", in_channels=1)).train()
-        before = copy.deepcopy(net.state_dict())
-        optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1)
-        net(torch.rand(2, 1, 64, 64)).square().mean().backward()
-        optimizer.step()
-        changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
-        assert changed <= net.added_state_names()
-        assert any(name.endswith("running_mean") for name in changed)
-        assert {name for name in net.added_state_names() if not name.endswith("k_proj.bias")} - {
-            "input_channels"
-        } == changed
 
 
 class TestCounts:
@@ -273,8 +222,7 @@ class TestCounts:
 
 
 class TestState:
-    def test_config_is_json_and_builds_the_same_net(self, net):
-        assert json.loads(json.dumps(net.config)) == net.config
+    def test_config_says_all_that_builds_the_net(self, net):
         assert net.config == {
             "variant": "tiny",
             "adapter": "lw",
@@ -284,17 +232,6 @@ class TestState:
             "out_channels": 4,
             "freeze": list(PARTS),
         }
-        assert PromptFreeSAM2(**net.config).config == net.config
-
-    def test_deepcopy_is_equal_and_independent(self, net):
-        x = torch.rand(1, 2, 64, 64)
-        expected = net(x)
-        other = copy.deepcopy(net)
-        assert torch.equal(other(x), expected)
-        with torch.no_grad():
-            for parameter in other.parameters():
-                parameter.zero_()
-        assert torch.equal(net(x), expected)
 
     def test_building_a_net_twice_with_one_config_does_not_change_it(self):
         config = {"bottleneck_ratio": 0.5, "blocks": [0, 1]}
