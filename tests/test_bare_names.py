@@ -60,5 +60,6 @@ def test_names_of_monai_are_found_where_they_were() -> None:
     run(NO_CLASH)
 
 
-def test_the_package_alone_imports_neither_pytorch_nor_monai() -> None:
-    run("import sys, monai_sam2adapter; assert not {'torch', 'monai', 'numpy'} & sys.modules.keys()")
+def test_package_and_command_line_alone_import_neither_pytorch_nor_monai() -> None:
+    modules = "sys, monai_sam2adapter.__main__, monai_sam2adapter.utils"
+    run(f"import {modules}; assert not {{'torch', 'monai', 'numpy'}} & sys.modules.keys()")

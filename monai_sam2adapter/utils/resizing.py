@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch.nn.functional import interpolate
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["resize_images"]
 
@@ -26,6 +27,8 @@ def resize_images(images: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """
     if tuple(images.shape[-2:]) == tuple(size):
         return images
+    import torch  # the command line imports this room, and PyTorch takes seconds
+
     # there is no such filter for half precision on every device, and a filter's sums deserve more
     exact = images if images.dtype == torch.float64 else images.float()
-    return interpolate(exact, size=tuple(size), mode="bilinear", antialias=True).to(images.dtype)
+    return torch.nn.functional.interpolate(exact, size=tuple(size), mode="bilinear", antialias=True).to(images.dtype)
