@@ -100,6 +100,7 @@ class Comparison:
         devices = {cell: self.facts[cell.place].device for cell in self.cells if cell.seed == config.seeds[0]}
         on_gpu = any(device != "cpu" for device in devices.values())
         self.jobs = jobs or (1 if on_gpu else min(num_cores(), _MAX_JOBS_ON_CPU))
+        self.threads = max(1, num_cores() // self.jobs)
         self.costs = measure_networks(devices, folder, report)
 
     def run(
@@ -108,11 +109,12 @@ class Comparison:
         ended: Callable[[Mapping[ComparisonCell, str]], None] = lambda errors: None,
     ) -> dict[ComparisonCell, str]:
         """Run cells; see :func:`~monai_sam2adapter.comparison.processes.run_cells`."""
-        return run_cells(cells, self.jobs, max(1, num_cores() // self.jobs), self.report, ended)
+        return run_cells(cells, self.jobs, self.threads, self.report, ended)
 
     def run_trunks(self) -> dict[ComparisonCell, str]:
         """Train the trunks; returns those that failed, and the cells that cannot be trained without them."""
-        self.report(f"Running {self.jobs} at a time; each writes to log.txt in its folder.")
+        numbers = f"{self.jobs} at a time with {self.threads} threads each"
+        self.report(f"Running {numbers}; each writes to log.txt in its folder.")
         failed = self.run(self.trunks)
         reasons = {cell.trunk_file: reason for cell, reason in failed.items()}
         without = {cell: f"its trunk failed: {reasons[cell.trunk]}" for cell in self.cells if cell.trunk in reasons}
