@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from monai.utils import look_up_option
-from PIL import Image
 
 from ..utils import require_flags
 from .dicom import DicomFolder, DicomSeries
+from .readers import open_picture
 from .results import ResultFiles
 
 __all__ = ["IMAGE_EXTENSIONS", "find_images"]
@@ -295,7 +295,7 @@ def _count_pages(path: Path) -> int:
     if not path.name.lower().endswith(_PAGED):
         return 1
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return getattr(image, "n_frames", 1)
     except Exception as error:  # whatever Pillow stumbles over; reading the file will tell
         logger.debug("%s: %s", path, error)

@@ -176,7 +176,7 @@ def _read_picture(path: str, report: DatasetReport) -> np.ndarray | None:
     if not path:
         return None
     try:
-        pages = ImageFileReader().read_pages(path)
+        pages = ImageFileReader(max_pixels=None).read_pages(path)
     except (ValueError, OSError) as error:
         report.problems.append(f"{path}: {str(error).removeprefix(path).strip()}")
         return None

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from ..readers import ImageFileReader
+from ..readers import ImageFileReader, open_picture
 
 __all__ = ["Layout", "count_pages", "pair_images", "shorten", "twice_problems"]
 
@@ -128,7 +126,7 @@ def count_pages(path: Path) -> int:
         ValueError: when it cannot be read.
     """
     try:
-        with Image.open(path, formats=["TIFF"]) as image:
+        with open_picture(path) as image:
             return getattr(image, "n_frames", 1)
     # a damaged file makes Pillow raise whatever it stumbles over
     except Exception as error:

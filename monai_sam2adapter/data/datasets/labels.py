@@ -53,7 +53,7 @@ def read_picture(file: str, labels: bool = False) -> np.ndarray:
         FileNotFoundError: when there is no such file.
         ValueError: when it cannot be read as it is, or has several pages.
     """
-    pages = ImageFileReader(labels=labels).read_pages(file)
+    pages = ImageFileReader(max_pixels=None, labels=labels).read_pages(file)
     if len(pages) > 1:
         raise ValueError(f"{file} is a stack of {len(pages)} pages, expected one; save each as a file")
     return pages[0][None] if pages[0].ndim == 2 else np.moveaxis(pages[0], -1, 0)

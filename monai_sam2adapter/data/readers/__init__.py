@@ -4,8 +4,16 @@
 from __future__ import annotations
 
 from .nifti import NiftiReader
-from .pictures import ImageFileReader
+from .pictures import MAX_PIXELS, ImageFileReader, open_picture
 from .transunet import TransUNetArrayReader
 from .volumes import SimpleITKReader, VolumeReader
 
-__all__ = ["ImageFileReader", "NiftiReader", "SimpleITKReader", "TransUNetArrayReader", "VolumeReader"]
+__all__ = [
+    "MAX_PIXELS",
+    "ImageFileReader",
+    "NiftiReader",
+    "SimpleITKReader",
+    "TransUNetArrayReader",
+    "VolumeReader",
+    "open_picture",
+]

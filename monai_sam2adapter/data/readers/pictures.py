@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,52 @@ from PIL import Image, ImageOps
 
 from ..geometry import image_meta
 from ..pixel_values import has_colors
+from .tiff import tiff_problem
 
-__all__ = ["ImageFileReader"]
+__all__ = ["MAX_PIXELS", "ImageFileReader", "open_picture"]
+
+#: how many pixels a picture may have unless more are asked for, as in Pillow
+MAX_PIXELS = 178_956_970
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+_LOCK = threading.Lock()
+_OPEN: list[PathLike] = []  # pictures that are open, in all threads
+_LIMIT: list[int | None] = []  # of Pillow, before the first of them
 _PAGE = re.compile(r"(?P<file>.+)#page=(?P<page>\d+)")
 # Pillow's modes: 8 bits a value, with what they are read as, and more bits, which are always gray
 _PLAIN_MODES = {"1": "L", "L": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGB": "RGB", "RGBA": "RGB"}
 _DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+
+
+@contextmanager
+def open_picture(file: PathLike) -> Iterator[Image.Image]:
+    """
+    Open a picture with Pillow, without Pillow's limit of its size, which is one of the whole process.
+
+    Args:
+        file: a PNG, JPEG, BMP or TIFF file.
+
+    Yields:
+        Pillow's picture, whose pixels are not read yet; the limit is back when no picture is open any more.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        OSError: when Pillow does not know it.
+    """
+    with _LOCK:
+        if not _OPEN:
+            _LIMIT[:] = [Image.MAX_IMAGE_PIXELS]
+        _OPEN.append(file)
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            yield image
+    finally:
+        with _LOCK:
+            _OPEN.remove(file)
+            if not _OPEN:
+                (Image.MAX_IMAGE_PIXELS,) = _LIMIT
 
 
 class ImageFileReader(ImageReader):
@@ -40,8 +79,8 @@ class ImageFileReader(ImageReader):
       hold the number in one of three channels and 0 in the others; no color is ever turned into a shade of gray;
     - the orientation that a camera has noted (EXIF) is applied, as viewers do, so that a photograph matches the mask
       that was drawn on it;
-    - anything that Pillow would read with other values than the file's, such as colors of 16 bits, is an error, and so
-      are colors where gray is asked for.
+    - anything that Pillow would read with other values than the file's, such as colors of 16 bits, or not at all, such
+      as the planes of a stack that is one page, is an error, and so are colors where gray is asked for.
 
     ``LoadImage`` passes on what is refused here, with the file's name, and turns to no other reader.
 
@@ -56,22 +95,33 @@ class ImageFileReader(ImageReader):
         labels: whether pixels are class numbers, or black and white. Defaults to False.
         max_bits: the most bits that a value may have in the file, 8 or 16, for networks that expect values of a fixed
             range, such as 0 to 255. Defaults to None, any number.
+        max_pixels: how many pixels a page may have, so that a small file cannot fill the memory. Defaults to
+            178,956,970, Pillow's limit; None for any number.
 
     Raises:
-        ValueError: when ``channels`` or ``max_bits`` is anything else, or labels shall have 3 channels.
+        ValueError: when ``channels``, ``max_bits`` or ``max_pixels`` is anything else, or labels shall have 3 channels.
     """
 
-    def __init__(self, channels: int | None = None, max_bits: int | None = None, labels: bool = False) -> None:
+    def __init__(
+        self,
+        channels: int | None = None,
+        max_bits: int | None = None,
+        labels: bool = False,
+        max_pixels: int | None = MAX_PIXELS,
+    ) -> None:
         super().__init__()
         if channels not in (None, 1, 3):
             raise ValueError(f"channels is {channels!r}, expected 1 (gray), 3 (RGB) or None (as in the file).")
         if max_bits not in (None, 8, 16):
             raise ValueError(f"max_bits is {max_bits!r}, expected 8, 16 or None (any number).")
+        if max_pixels is not None and max_pixels < 1:
+            raise ValueError(f"max_pixels is {max_pixels!r}, expected at least 1, or None (any number).")
         if labels and channels == 3:
             raise ValueError("channels is 3, expected 1 or None for labels, which are one number a pixel.")
         self.labels = labels
         self.channels = 1 if labels else channels
         self.max_bits = max_bits
+        self.max_pixels = max_pixels
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Whether the file, or all of several, have the extension of a format that this reader is for."""
@@ -127,7 +177,7 @@ class ImageFileReader(ImageReader):
         """
         file, page = _split_page(path)
         try:
-            with Image.open(file, formats=_FORMATS) as image:
+            with open_picture(file) as image:
                 pages = [self._read_page(image, k) for k in _choose_pages(image, page)]
             if len({(array.shape, array.dtype) for array in pages}) > 1:
                 raise ValueError("its pages differ in size or kind; name one of them, as FILE#page=0")
@@ -141,6 +191,11 @@ class ImageFileReader(ImageReader):
     def _read_page(self, image: Image.Image, page: int) -> np.ndarray:
         if page:
             image.seek(page)
+        if self.max_pixels is not None and image.width * image.height > self.max_pixels:
+            raise ValueError(
+                f"it has {image.width} x {image.height} pixels, more than max_pixels, {self.max_pixels}; cut it into "
+                "parts, or give a larger max_pixels"
+            )
         _check_values(image)
         image.load()  # turns a TIFF upright by itself
         upright = ImageOps.exif_transpose(image)
@@ -210,13 +265,9 @@ def _check_values(image: Image.Image) -> None:
         raise ValueError(f"its colors are {image.mode}, expected gray, palette or RGB; convert it")
     if image.mode in _PLAIN_MODES and ";16" in _stored_as(image):
         raise ValueError("its colors have 16 bits, of which only 8 would be read; convert it to 8 bits")
-    tags = getattr(image, "tag_v2", {})  # of a TIFF
-    if image.mode in _DEEP_MODES and tags.get(262) == 0:
-        raise ValueError("it stores white as 0 and would be read inverted; save it with black as 0")
-    if tags.get(274, 1) > 4:
-        raise ValueError("it lies on its side (orientation tag), which is read wrongly in TIFF files; save it upright")
-    if image.mode == "L" and 2 in ensure_tuple(tags.get(339, 1)):
-        raise ValueError("it stores negative numbers in 8 bits, which would be read as large ones; save it as 16 bits")
+    problem = tiff_problem(image)
+    if problem:
+        raise ValueError(problem)
 
 
 def _stored_as(image: Image.Image) -> str:

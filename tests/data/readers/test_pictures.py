@@ -321,3 +321,16 @@ def test_monai_does_not_stack_several_files(tmp_path: Path) -> None:
     paths = [str(save(GRAY, tmp_path / f"{k}.png")) for k in range(2)]
     with pytest.raises(ValueError, match="one file at a time, got 2"):
         LoadImaged("image", reader=ImageFileReader())({"image": paths})
+
+
+@pytest.mark.parametrize("extension", ["png", "tif", "bmp"])
+def test_a_huge_picture_is_read_where_it_is_allowed(extension: str, tmp_path: Path) -> None:
+    path = save(np.zeros((13500, 13500), bool), tmp_path / f"a.{extension}")
+    limit = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(ValueError, match="cannot be read: it has 13500 x 13500 pixels, more than max_pixels, 178"):
+        read(path)
+    (page,) = ImageFileReader(max_pixels=None).read_pages(path)
+    assert page.shape == (13500, 13500)
+    assert limit == Image.MAX_IMAGE_PIXELS
+    with pytest.raises(ValueError, match="max_pixels is 0, expected at least 1"):
+        ImageFileReader(max_pixels=0)
