@@ -19,6 +19,7 @@ from monai.utils import look_up_option
 
 from ..utils import require_flags
 from .dicom import DicomFolder, DicomSeries
+from .folder_search import FolderSearch
 from .readers import open_picture
 from .results import ResultFiles
 
@@ -32,9 +33,6 @@ IMAGE_EXTENSIONS = {
     "picture": (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"),
 }
 _SERIES, _PAGE, _PAGED = "#series=", "#page=", (".tif", ".tiff")
-# in a folder: masks and whole cine series, as the archives of data sets name them, and what inference has written
-_SKIPPED = re.compile(r"label.*|.*[_-](gt|labels|4d|seg|probabilities|uncertainty)", re.IGNORECASE)
-_SKIPPED_FOLDERS = ("masks", "overlays")
 # one channel of an image
 _CHANNEL = re.compile(r"(?P<start>.+)_(?P<number>\d{4})(\.[^/]+)")
 _MISSING = "there is no such file or folder"
@@ -77,9 +75,11 @@ def find_images(
     List the images that a user points at, for inference. Nothing is read but the headers of DICOM files, each once, and
     the number of pages of a TIFF.
 
-    A folder is searched with all folders in it. Left out there are hidden files, masks (``*_gt``, ``label*``,
-    ``*-labels``, folders ``masks``), whole cine series (``*_4d``) and what inference has written (``*_seg``,
-    ``*_probabilities``, ``*_uncertainty``, folders ``overlays``); files that are named one by one are always taken. A
+    A folder is searched with all folders in it, linked ones too, each once. Left out there, with a line in the log for
+    each reason, are hidden files, labels as the usual data sets and programs name them (``*_gt``, ``label0001``,
+    ``*-label``, ``*.seg``, ``segmentation``, folders ``masks``, ``labelsTr``, ``segmentations``), whole cine series
+    (``*_4d``), what inference has written (``*_seg``, ``*_probabilities``, ``*_uncertainty``, folders ``overlays``) and
+    files of another kind; files that are named one by one are always taken. A
     folder's DICOM files are one image for each series, as :py:class:`monai_sam2adapter.data.DicomFolder` tells them
     apart; a TIFF is one picture for each page.
 
@@ -248,22 +248,31 @@ def _resolve(entry: Any, kind: str, folders: _Folders) -> list[_Found]:
 
 
 def _search(folder: Path, kind: str, folders: _Folders) -> list[_Found]:
+    search = FolderSearch(folder)
     found: list[_Found] = []
-    for path in [folder, *sorted(folder.rglob("*"))]:
-        inside = path.relative_to(folder).parts
-        if any(part.startswith(".") for part in inside) or any(part in _SKIPPED_FOLDERS for part in inside[:-1]):
-            continue
-        if path.is_dir() and kind == "volume":
-            series = folders(path).series()
+    for path, is_folder in sorted(
+        [*((path, True) for path in search.folders), *((path, False) for path in search.files)]
+    ):
+        if is_folder:
+            series = folders(path).series() if kind == "volume" else []
             found += [_name_series(one, path, alone=len(series) == 1) for one in series]
-        elif path.is_file() and _extension(path, kind) and not _SKIPPED.fullmatch(_stem(path, kind)):
+        elif not _extension(path, kind):
+            if not (kind == "volume" and folders(path.parent).knows(path)) and not _belongs_to_header(path):
+                search.leave_out(path)
+        elif search.take(path, _stem(path, kind)):
             found += _name_file(path, kind)
+    search.log()
     if not found:
         raise ValueError(
             f"no {kind} in the folder {folder}: expected {_expected(kind)} "
             "(those named as masks, 4D series or results, such as *_gt, *_4d and *_seg, are left out)"
         )
     return found
+
+
+def _belongs_to_header(path: Path) -> bool:
+    """Whether a file is the data of a MetaImage, which lie beside its header."""
+    return path.suffix.lower() in (".raw", ".zraw") and path.with_suffix(".mhd").is_file()
 
 
 def _name_file(path: Path, kind: str, given: str = "") -> list[_Found]:

@@ -48,6 +48,68 @@ class TestFolder:
         touch(tmp_path, "e.nii")
         assert cases(tmp_path, "picture") == ["a", "b"]
 
+    @pytest.mark.parametrize("extension", ["nii.gz", "nii", "nrrd", "mha"])
+    @pytest.mark.parametrize(
+        ("scans", "labels"),
+        [
+            (["imagesTr/la_003"], ["labelsTr/la_003"]),
+            (["imagesTs/x_0000"], ["labelsTs/x", "labelsVal/x"]),
+            (["case_00000/imaging"], ["case_00000/segmentation", "case_00000/instances/kidney_annotation-1"]),
+            (["s0001/ct"], ["s0001/segmentations/liver"]),
+            (["p1"], ["labels/final/p1", "labels/original/p1"]),
+            (["CT"], ["Segmentation.seg", "CT-label", "CT-labelmap", "Segmentation"]),
+            (["img0001"], ["label0001", "averaged-training-labels/DET0001"]),
+            (["volume-1"], ["segmentation-1"]),
+            (["BraTS_t1"], ["BraTS_seg", "BraTS_GT"]),
+            (["label_free_01", "Labeled_03", "unlabeled", "masked", "gta", "no_segregation", "to_seg/x"], []),
+        ],
+        ids=["MSD", "nnU-Net", "KiTS", "TotalSegmentator", "MONAI Label", "Slicer", "BTCV", "LiTS", "BraTS", "scans"],
+    )
+    def test_labels_are_known_by_the_names_of_the_field(
+        self, scans: list[str], labels: list[str], extension: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        touch(tmp_path, *(f"{name}.{extension}" for name in (*scans, *labels)))
+        found = {str(Path(item["image"]).relative_to(tmp_path)) for item in find_images(tmp_path)}
+        assert found == {f"{name}.{extension}" for name in scans}
+        lines = [text for text in caplog.messages if "left out" in text]
+        assert len(lines) == bool(labels)
+        for name in labels:
+            parts = Path(f"{name}.{extension}").parts
+            assert any("/".join(parts[: n + 1]) in lines[0] for n in range(len(parts)))
+
+    def test_every_file_is_found_or_named_with_its_reason(
+        self, tmp_path: Path, write_dicom: Write, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        touch(tmp_path, "x.nii", ".y.nii", "z_4d.nii", "notes.txt", "a.mhd", "a.raw", *(f"{n}.csv" for n in range(9)))
+        write_dicom(tmp_path / "ct", STACK)
+        (tmp_path / "gone.nii").symlink_to(tmp_path / "absent")
+        assert cases(tmp_path) == ["a", "ct", "x"]
+        assert [text.partition(": ")[2] for text in caplog.messages if "left out" in text] == [
+            "left out 1 files or folders hidden: .y.nii",
+            "left out 1 files or folders that are links to nothing: gone.nii",
+            "left out 10 files or folders of another kind: 0.csv, 1.csv, 2.csv, 3.csv, 4.csv, ...",
+            "left out 1 files or folders named as labels, 4D series or results: z_4d.nii",
+        ]
+
+    def test_linked_folders_are_searched_once(
+        self, tmp_path: Path, write_dicom: Write, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        store, scans = tmp_path / "store", tmp_path / "scans"
+        touch(store, "p2/in/b.nii", "p3/c.nii")
+        touch(scans, "p1/a.nii", ".hidden/d.nii")
+        write_dicom(store / "p4" / "ct", STACK)
+        links = {"p2": store / "p2", "p3": store / "p3", "p4": store / "p4", "p5": scans / ".hidden"}
+        twice = {"again": store / "p3", "aa": scans / "p1", "loop": scans, "up": tmp_path, "p1/back": scans / "p1"}
+        for name, target in {**links, **twice}.items():
+            (scans / name).symlink_to(target, target_is_directory=True)
+        (store / "p2" / "in" / "round").symlink_to(store / "p2", target_is_directory=True)
+        found = cases(scans)
+        assert sorted(found) == ["a", "b", "c", "ct", "d"]
+        (line,) = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert "left out 6 files or folders that are links to folders which are searched already" in line.getMessage()
+
     def test_each_page_of_a_tiff_is_a_picture(self, tmp_path: Path) -> None:
         pages = [Image.fromarray(np.full((3, 4), page, np.uint8)) for page in range(11)]
         pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])

@@ -37,13 +37,13 @@ _EXTENSIONS = (".dcm", ".ima")
 _NO_EXTENSION = re.compile(r"[^.]+|[\d.]+")
 
 
-def read_headers(folder: Path) -> dict[Path, pydicom.Dataset | None]:
+def read_headers(folder: Path) -> tuple[dict[Path, pydicom.Dataset | None], set[Path]]:
     """
     Read the headers of a folder's DICOM files, without the folders in it.
 
     Returns:
-        for each file, sorted, what its header says of the tags that are kept; None for a damaged file. Copies are left
-        out, with a line in the log.
+        for each file, sorted, what its header says of the tags that are kept, None for a damaged file; and the copies
+        and files named as DICOM that are left out, with a line in the log.
     """
     headers: dict[Path, pydicom.Dataset | None] = {}
     others = []
@@ -57,11 +57,13 @@ def read_headers(folder: Path) -> dict[Path, pydicom.Dataset | None]:
         except OSError:  # may be a slice
             headers[path] = None
     damaged = _damaged(others, {path.suffix for path in headers}) if any(headers.values()) else []
-    unknown = [path.name for path in others if path not in damaged and _is_named_as_dicom(path, bool(headers))]
+    unknown = [path for path in others if path not in damaged and _is_named_as_dicom(path, bool(headers))]
     if unknown:
-        names = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        names = ", ".join(path.name for path in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         logger.warning("%s: left out %d files that are not DICOM: %s", folder, len(unknown), names)
-    return _without_copies(dict(sorted({**headers, **dict.fromkeys(damaged)}.items())), folder)
+    copies = _find_copies(headers, folder)
+    kept = {path: header for path, header in headers.items() if path not in copies}
+    return dict(sorted({**kept, **dict.fromkeys(damaged)}.items())), {*copies, *unknown}
 
 
 def read_header(path: Path) -> pydicom.Dataset | None:
@@ -97,8 +99,8 @@ def _is_named_as_dicom(path: Path, among_dicom: bool) -> bool:
     return path.suffix.lower() in _EXTENSIONS or (among_dicom and bool(_NO_EXTENSION.fullmatch(path.name)))
 
 
-def _without_copies(headers: Headers, folder: Path) -> dict[Path, pydicom.Dataset | None]:
-    """The files; of those with the same image (a browser or an export makes them) the one with the shortest name."""
+def _find_copies(headers: Headers, folder: Path) -> set[Path]:
+    """Of files with the same image, as a browser or an export makes them, all but the one with the shortest name."""
     first: dict[str, Path] = {}
     copies = {}
     for path in sorted(headers, key=lambda path: (len(path.name), path.name)):
@@ -110,7 +112,7 @@ def _without_copies(headers: Headers, folder: Path) -> dict[Path, pydicom.Datase
     if copies:
         text = ", ".join(f"{path.name} of {known.name}" for path, known in list(copies.items())[:5])
         logger.warning("%s: left out %d copies of DICOM files: %s", folder, len(copies), text)
-    return {path: header for path, header in headers.items() if path not in copies}
+    return set(copies)
 
 
 def _pixels(path: Path) -> bytes:

@@ -132,7 +132,11 @@ class DicomFolder:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise FileNotFoundError(f"no file or folder {self.folder}")
-        self.headers = read_headers(self.folder)
+        self.headers, self._others = read_headers(self.folder)
+
+    def knows(self, file: Path) -> bool:
+        """Whether a file of the folder is one of its images, or was left out here with a line in the log."""
+        return file in self.headers or file in self._others
 
     def series(self) -> list[DicomSeries]:
         """
