@@ -29,13 +29,7 @@ def read_volume(image: str | Sequence[str], channels: int | None = None) -> tupl
         ValueError: when it cannot be read, or has another number of channels.
     """
     files = (image,) if isinstance(image, str) else tuple(image)
-    try:
-        array, meta = VolumeReader(channels).get_data(files)
-    except (FileNotFoundError, ValueError):
-        raise
-    # a damaged file makes nibabel, gzip and SimpleITK raise whatever they stumble over, mostly without its name
-    except Exception as error:
-        raise ValueError(f"{files[0]} cannot be read: {error}") from error
+    array, meta = VolumeReader(channels).get_data(files)
     array = array[..., None] if array.ndim == 3 else array.reshape(*array.shape[:3], -1)
     return np.moveaxis(array, -1, 0), np.asarray(meta["affine"])
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,8 +73,9 @@ class VolumeReader(ImageReader):
 
         Raises:
             FileNotFoundError: when it is not there.
-            ValueError: when it is of another kind, or no volume: a 2D image, more or less volumes than ``channels``,
-                volumes of different places, without any voxel, or DICOM whose slices do not make up one.
+            ValueError: when it cannot be read, is of another kind, or no volume: a 2D image, more or less volumes than
+                ``channels``, volumes of different places, without any voxel, voxels that are no real numbers, or DICOM
+                whose slices do not make up one. The message names the file.
         """
         if len(img) == 1:
             return self._read_one(img, self.channels)
@@ -95,14 +98,38 @@ class VolumeReader(ImageReader):
         # a file that is not what its name says is for that reader to complain of; what has no such name may be DICOM
         by_name = () if isinstance(img[0], DicomSeries) else self.readers[:2]
         reader = next((reader for reader in by_name if reader.verify_suffix(img)), self.readers[2])
-        array, meta = reader.get_data(reader.read(img))
-        _require_volume(array.shape, str(img[0]), channels)
+        array, meta = reader.get_data(reader.read(img)) if reader is self.readers[2] else _read_file(reader, img[0])
+        _require_volume(array, str(img[0]), channels)
         return array, meta
 
 
-def _require_volume(shape: tuple[int, ...], file: str, channels: int | None) -> None:
+def _read_file(reader: ImageReader, file: PathLike) -> tuple[np.ndarray, dict[str, Any]]:
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"no file {file}")
+    try:
+        if str(file).lower().endswith(".gz"):
+            _require_whole(file)
+        return reader.get_data(reader.read(file))
+    # a damaged file makes nibabel, gzip, zlib and SimpleITK raise whatever they stumble over, mostly without its name
+    except Exception as error:
+        reason = str(error).removeprefix(f"{file} ")
+        raise ValueError(f"{file} cannot be read ({Path(file).stat().st_size} bytes): {reason}") from error
+
+
+def _require_whole(file: PathLike) -> None:
+    """Read a packed file to its end, where its checksum is; nibabel stops before, and trusts changed bytes."""
+    with gzip.open(file) as content:
+        while content.read(1 << 24):
+            pass
+
+
+def _require_volume(array: np.ndarray, file: str, channels: int | None) -> None:
+    shape = array.shape
     if 0 in shape:
         raise ValueError(f"{file} holds no voxels; get it again")
+    if array.dtype.kind not in "biuf":
+        kind = "complex numbers" if array.dtype.kind == "c" else f"voxels of {array.dtype}"
+        raise ValueError(f"{file} holds {kind}, expected one real number a voxel; save the part that is meant")
     size = " x ".join(map(str, shape[:3]))
     if len(shape) < 3:
         raise ValueError(f"{file} is a {len(shape)}D image of {size} pixels; expected a volume (3D)")

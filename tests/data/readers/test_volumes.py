@@ -96,17 +96,68 @@ def test_one_volume_in_four_dimensions_is_read(tmp_path: Path) -> None:
     assert load(tmp_path / "scan.nii").shape == (1, 4, 5, 6)
 
 
-@pytest.mark.parametrize(
-    ("name", "error", "message"),
-    [
-        ("scan.nii.gz", ValueError, "scan.nii.gz is not a gzip file"),
-        ("scan.nrrd", RuntimeError, "nrrd"),
-        ("scan", ValueError, "is not a DICOM file"),
-    ],
-)
-def test_the_user_sees_what_is_wrong_with_a_file(
-    name: str, error: type[Exception], message: str, tmp_path: Path
+@pytest.mark.parametrize("extension", [".nii.gz", ".nii", *BY_SIMPLE_ITK, ""])
+def test_the_user_sees_what_is_wrong_with_a_file(extension: str, tmp_path: Path) -> None:
+    path = tmp_path / f"scan{extension}"
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match=rf"scan{extension} (cannot be read \(19 bytes\): |is not a DICOM file)"):
+        load(path)
+    with pytest.raises(FileNotFoundError, match="no file"):
+        load(path.with_name(f"absent{extension}"))
+
+
+def write(path: Path, array: np.ndarray) -> Path:
+    nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+    return path
+
+
+def test_damage_of_a_packed_file_is_noticed_wherever_it_is(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 1000, (16, 16, 8)).astype(np.int16)
+    path = write(tmp_path / "scan.nii.gz", voxels)
+    whole, reader = path.read_bytes(), VolumeReader()
+    noticed = []
+    for place in range(20, len(whole), len(whole) // 300):  # behind the header of gzip, with a name and a time
+        for content in (whole[:place], whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :]):
+            path.write_bytes(content)
+            try:
+                np.testing.assert_array_equal(reader.get_data((path,))[0], voxels)
+                noticed.append(0)  # a bit that is not used
+            except ValueError as error:
+                noticed.append(str(error).startswith(f"{path} cannot be read"))
+    assert len(noticed) > 600
+    assert sum(noticed) > len(noticed) - 3
+
+
+COMPLEX = np.zeros((4, 5, 6), np.complex64)
+RGB = np.zeros((4, 5, 6), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+
+
+@pytest.mark.parametrize(("voxels", "what"), [(COMPLEX, "complex numbers"), (RGB, "voxels of .*'R'.*")])
+@pytest.mark.parametrize("extension", ["nii", "nii.gz"])
+def test_voxels_that_are_no_real_numbers_are_refused(
+    voxels: np.ndarray, what: str, extension: str, tmp_path: Path
 ) -> None:
-    (tmp_path / name).write_bytes(b"nothing of the kind")
-    with pytest.raises(error, match=message):
-        load(tmp_path / name)
+    path = write(tmp_path / f"scan.{extension}", voxels)
+    with pytest.raises(ValueError, match=rf"scan\.{extension} holds {what}, expected one real number a voxel"):
+        load(path)
+
+
+def test_complex_voxels_of_other_formats_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scan.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(COMPLEX), str(path))
+    with pytest.raises(ValueError, match=r"scan\.mha (holds complex numbers|cannot be read|holds 2 volumes)"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8"])
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (2.5, -1000), (0, 7), (float("nan"), 0), (-1, 3)])
+def test_nifti_is_scaled_as_by_simpleitk(kind: str, slope: float, intercept: float, tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(0, 100, (4, 5, 6)).astype(kind)
+    path = write(tmp_path / "scan.nii", voxels)
+    content = bytearray(path.read_bytes())
+    content[112:120] = np.array([slope, intercept], "<f4").tobytes()  # scl_slope and scl_inter
+    path.write_bytes(content)
+    scaled = voxels.astype(float) * slope + intercept if slope and slope == slope else voxels
+    np.testing.assert_allclose(load(path)[0], scaled, rtol=1e-6)
+    if slope and slope == slope:  # which SimpleITK takes as they are
+        np.testing.assert_allclose(sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T, scaled, rtol=1e-6)
