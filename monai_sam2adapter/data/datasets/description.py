@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ...utils.files import read_json, write_json
 from ..geometry import voxel_spacing
 from .labels import count_labels, find_classes, read_picture, read_volume, to_classes
-from .layouts import LAYOUTS, LabeledCases, find_labeled_cases
+from .layouts import LAYOUTS, LabeledCases, find_labeled_cases, path_of
 from .own_data import picture_datalist, volume_datalist
 
 __all__ = ["describe_pictures", "describe_volumes", "keep_description", "read_description"]
@@ -321,7 +321,7 @@ def _key(cases: Sequence[Mapping[str, Any]], *measured: Any) -> str:
     key = hashlib.sha256(repr(measured).encode())
     for case in cases:
         for file in ([case["image"]] if isinstance(case["image"], str) else case["image"]) + [case["label"]]:
-            status = Path(file).stat()
+            status = path_of(file).stat()
             key.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
     return key.hexdigest()
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ...utils.files import read_json
+from ..dicom import DicomSeries
 from ..find_images import IMAGE_EXTENSIONS
 
-__all__ = ["LAYOUTS", "LabeledCases", "find_labeled_cases"]
+__all__ = ["LAYOUTS", "LabeledCases", "find_labeled_cases", "path_of"]
 
 LAYOUTS = (
     "a datalist in JSON (MONAI: lists 'training', 'validation', 'testing'), a folder of nnU-Net or of the Medical "
@@ -71,7 +72,8 @@ def find_labeled_cases(dataset_dir: str | os.PathLike[str] | None, kind: str) ->
     - a folder ``images`` and a folder ``labels`` or ``masks`` with files of the same names; a ``dataset.json`` beside
       them may name ``labels`` and ``channel_names``.
 
-    Hidden files are left out. Nothing is read but the JSON.
+    An image may be a DICOM series: its folder, ``FOLDER#series=UID`` or a file. Files of another kind and hidden ones
+    are left out. Nothing is read but the JSON and headers of DICOM files.
 
     Args:
         dataset_dir: the folder, or the datalist.
@@ -192,7 +194,8 @@ def _take_lists(found: LabeledCases, path: Path, kind: str) -> None:
         found.problems.append(f"{path}: numTraining is {stated}, but training lists {listed}; correct it")
     for (part, entry), name in zip(entries, _unique_names([entry for _, entry in entries]), strict=True):
         files, label = _image_files(entry["image"], path.parent), path.parent / entry["label"]
-        found.problems += [f"{file}: is not there, listed in {path}" for file in [*files, label] if not file.is_file()]
+        missing = [file for file in [*files, label] if not path_of(file).exists()]
+        found.problems += [f"{file}: is not there, listed in {path}" for file in missing]
         found.cases[part].append(_case(name, files, label))
         fold = entry.get("fold")
         if part == "train" and fold is not None:
@@ -218,7 +221,7 @@ def _is_image(image: Any) -> bool:
 def _image_files(image: str | Sequence[str], root: Path) -> list[Path]:
     """The files of an image; one that is not there may stand for those of its channels, as in nnU-Net v1."""
     files = [root / name for name in _files_of(image)]
-    if len(files) == 1 and not files[0].is_file() and files[0].parent.is_dir():
+    if len(files) == 1 and not path_of(files[0]).exists() and files[0].parent.is_dir():
         stem, extension = _split_name(files[0])
         numbered = re.compile(rf"{re.escape(stem)}_\d{{4}}{re.escape(extension)}")
         return sorted(path for path in files[0].parent.iterdir() if numbered.fullmatch(path.name)) or files
@@ -227,7 +230,7 @@ def _image_files(image: str | Sequence[str], root: Path) -> list[Path]:
 
 def _note_unlisted(found: LabeledCases, folder: Path, kind: str) -> None:
     listed = {file for case in found.all_cases for file in _files_of(case["image"])}
-    extra = [path for path in _files(folder, kind) if str(path) not in listed] if folder.is_dir() else []
+    extra = [path for path in _files(folder, kind, found) if str(path) not in listed] if folder.is_dir() else []
     if extra:
         found.notes.append(f"{len(extra)} files in {folder} are not listed and are left out, such as {extra[0].name}")
 
@@ -267,7 +270,7 @@ def _take_nnunet(found: LabeledCases, root: Path, kind: str) -> None:
 def _listed(folder: Path, kind: str, ending: str | None, found: LabeledCases) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}; expected {LAYOUTS}")
-    files = _files(folder, kind)
+    files = _files(folder, kind, found)
     if ending is not None:
         others = [path for path in files if not path.name.endswith(ending)]
         found.problems += [f"{path}: does not end in {ending}, as dataset.json says (file_ending)" for path in others]
@@ -282,7 +285,7 @@ def _take_two_folders(found: LabeledCases, root: Path, kind: str) -> None:
     by_stem: list[dict[str, Path]] = []
     for folder in (root / "images", label_dirs[0]):
         stems: dict[str, Path] = {}
-        for path in _files(folder, kind):
+        for path in _files(folder, kind, found):
             first = stems.setdefault(_split_name(path)[0], path)
             if first is not path:
                 found.problems.append(f"{path}: is there twice, also as {first}; keep one of them")
@@ -305,8 +308,8 @@ def _check_cases(found: LabeledCases, kind: str) -> None:
         raise ValueError(f"no {kind} with labels in {found.file}{first}; expected {LAYOUTS}")
     for case in cases:
         for file in (*_files_of(case["image"]), case["label"]):
-            if not file.lower().endswith(IMAGE_EXTENSIONS[kind]):
-                found.problems.append(f"{file}: is no {kind}")
+            problem = _kind_problem(file, kind, is_label=file == case["label"])
+            found.problems += [f"{file}: {problem}"] if problem else []
     # one file may hold all channels
     expected = {1, len(found.channel_names)} if found.channel_names else {len(_files_of(cases[0]["image"]))}
     for case in cases:
@@ -333,14 +336,43 @@ def _case(name: str, files: Sequence[Path], label: Path) -> dict[str, Any]:
     return {"image": image[0] if len(image) == 1 else image, "label": str(label), "case": name}
 
 
-def _files(folder: Path, kind: str) -> list[Path]:
-    """Files of a kind, sorted; hidden ones left out, such as the ``._`` files of macOS."""
-    files = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith("."))
-    return [path for path in files if path.name.lower().endswith(IMAGE_EXTENSIONS[kind])]
+def path_of(file: str | os.PathLike[str]) -> Path:
+    """The file or folder of an image, which of a DICOM series is the folder that it lies in."""
+    return Path(str(file).partition("#series=")[0])
+
+
+def _kind_problem(file: str, kind: str, is_label: bool) -> str:
+    """Why a file is no image of a kind; empty when it is one, or is not there."""
+    if file.lower().endswith(IMAGE_EXTENSIONS[kind]) or not path_of(file).exists():
+        return ""
+    if kind == "picture" or is_label:
+        return f"is no {kind}"
+    try:
+        DicomSeries.open(file)
+    except (OSError, ValueError) as error:
+        return f"is no {kind}: {error}"
+    return ""
+
+
+def _files(folder: Path, kind: str, found: LabeledCases) -> list[Path]:
+    """Files of a kind and, for volumes, folders, which may hold DICOM; sorted. What is left out is a note."""
+    there = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    taken = [
+        path
+        for path in there
+        if path.name.lower().endswith(IMAGE_EXTENSIONS[kind]) or (kind == "volume" and path.is_dir())
+    ]
+    others = [path.name for path in there if path not in taken]
+    if others:
+        names = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+        found.notes.append(f"{len(others)} files or folders in {folder} are of another kind and are left out: {names}")
+    return taken
 
 
 def _split_name(path: Path) -> tuple[str, str]:
-    """Name and extension, of which ``.nii.gz`` is one."""
+    """Name and extension, of which ``.nii.gz`` is one; a folder and a series have none."""
+    if "#series=" in path.name or path.is_dir():
+        return path.name, ""
     extension = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix
     return path.name[: len(path.name) - len(extension)], path.name[len(path.name) - len(extension) :]
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from ..geometry import place_problem, shape_problem, voxel_spacing
 from .labels import count_labels, find_classes, read_picture, read_volume, to_classes
-from .layouts import LabeledCases, find_labeled_cases
+from .layouts import LabeledCases, find_labeled_cases, path_of
 from .report import DatasetReport
 from .split import SPLIT_PARTS, check_fold, name_parts, order_by_hash, read_folds
 
@@ -188,6 +187,8 @@ def _check(
     ignore_label: int | None,
 ) -> DatasetReport:
     found = find_labeled_cases(dataset_dir, kind)
+    for note in found.notes:
+        logger.warning(note)
     if ignore_label is not None:
         found.ignore_label = ignore_label
     parts = name_parts(_folds(found, split_file))
@@ -201,7 +202,7 @@ def _check(
     for case in tqdm(found.all_cases, desc=f"Checking {kind}s", unit=kind, disable=not progress):
         report.count_case(parts, case["case"], **{f"{kind}s": 1})
         files = [case["image"]] if isinstance(case["image"], str) else case["image"]
-        missing = [file for file in (*files, case["label"]) if not Path(file).is_file()]
+        missing = [file for file in (*files, case["label"]) if not path_of(file).exists()]
         if not missing:  # which is a problem of the layout
             _check_case(case, files[0], kind, report, found, black_and_white)
     report.problems += [

@@ -40,8 +40,8 @@ class TransUNetArrayReader(ImageReader):
     network that was trained on arrays for scans has to look first whether both come out the same way up.
 
     In a config:
-    ``"reader": [{"_target_": "monai_sam2adapter.data.TransUNetArrayReader", "key": "label"}, "NibabelReader"]``,
-    in a ``LoadImaged`` for the labels alone, beside one for the image.
+    ``"reader": ["VolumeReader", {"_target_": "TransUNetArrayReader", "key": "label"}]`` (by their full names), in a
+    ``LoadImaged`` for the labels alone, beside one for the image. MONAI tries the last reader first.
 
     Source: J. Chen et al., "TransUNet", arXiv:2102.04306, and https://github.com/Beckschen/TransUNet (files).
 

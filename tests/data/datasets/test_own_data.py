@@ -12,6 +12,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
+from monai.transforms import LoadImaged
 from own_data_folders import (
     CASES,
     V1,
@@ -26,7 +28,16 @@ from own_data_folders import (
 from PIL import Image
 
 from monai_sam2adapter.__main__ import main
-from monai_sam2adapter.data import check_pictures, check_volumes, find_images, picture_datalist, volume_datalist
+from monai_sam2adapter.data import (
+    VolumeReader,
+    check_pictures,
+    check_volumes,
+    describe_volumes,
+    find_images,
+    picture_datalist,
+    volume_datalist,
+)
+from monai_sam2adapter.transforms import RequireSameGeometryd
 
 
 def names(root: Path, split: str, **options: Any) -> list[str]:
@@ -110,6 +121,68 @@ class TestLayouts:
         assert (report.problems, report.voxels.sum()) == ([], 7 * 48)
         write_json(tmp_path, {"labels": {"sky": 0, "sea": 1, "land": 2, "ship": 3}})
         assert check_pictures(tmp_path, progress=False).class_names == ("sky", "sea", "land", "ship")
+
+
+def write_scan(scan: sitk.Image, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    sitk.WriteImage(scan, str(path))
+
+
+class TestFormats:
+    """Training and the check read what inference reads."""
+
+    @pytest.mark.parametrize("listed", [False, True], ids=["folders", "datalist"])
+    @pytest.mark.parametrize("extension", ["nii", "nii.gz", "nrrd", "mha", "mhd"])
+    def test_volumes_of_every_format(self, extension: str, listed: bool, tmp_path: Path) -> None:
+        for number in range(3):
+            voxels = np.random.default_rng(number).normal(size=(4, 5, 6)).astype(np.float32)
+            write_scan(sitk.GetImageFromArray(voxels), tmp_path / f"images/c{number}.{extension}")
+            write_scan(sitk.GetImageFromArray((voxels > 0) * 1), tmp_path / f"labels/c{number}.{extension}")
+        self.check(tmp_path, extension if listed else None, extension)
+
+    @pytest.mark.parametrize("listed", [False, True], ids=["folders", "datalist"])
+    def test_series_of_dicom(self, listed: bool, write_dicom: Callable[..., list[Path]], tmp_path: Path) -> None:
+        for number in range(3):
+            write_dicom(tmp_path / f"images/c{number}", [[0, 0, 2.5 * k] for k in range(3)], start=10 * number)
+            labels = sitk.GetImageFromArray(np.arange(3 * 4 * 6).reshape(3, 4, 6) % 2)
+            labels.SetSpacing((3, 2, 2.5))
+            write_scan(labels, tmp_path / f"labels/c{number}.mha")
+        self.check(tmp_path, "" if listed else None, "mha")
+
+    def check(self, root: Path, listed: str | None, label: str) -> None:
+        if listed is not None:
+            ending = f".{listed}" if listed else ""
+            entries = [{"image": f"images/c{n}{ending}", "label": f"labels/c{n}.{label}"} for n in range(3)]
+            root = write_json(root, {"training": entries})
+        assert check_volumes(root, progress=False).problems == []
+        load = LoadImaged(["image", "label"], VolumeReader, ensure_channel_first=True, expanduser=False)
+        cases = [*volume_datalist(root, "train"), *volume_datalist(root, "val")]
+        assert sorted(case["case"] for case in cases) == ["c0", "c1", "c2"]
+        for case in cases:
+            item = RequireSameGeometryd(["image", "label"])(load(case))
+            (found,) = find_images(case["image"])
+            np.testing.assert_array_equal(item["image"], load({**case, "image": found["image"]})["image"])
+
+    def test_one_series_of_a_folder_is_named(self, write_dicom: Callable[..., list[Path]], tmp_path: Path) -> None:
+        for uid in ("1.2", "1.3"):
+            write_dicom(tmp_path / "ct", [[0, 0, k] for k in range(3)], prefix=uid, SeriesInstanceUID=uid)
+        for name in "ab":
+            write_volume(tmp_path / f"{name}.nii", 0, is_label=True, shape=(6, 4, 3))
+        entries = [{"image": f"ct#series=1.{k}", "label": f"{'ab'[k - 2]}.nii"} for k in (2, 3)]
+        root = write_json(tmp_path, {"training": entries})
+        (case,) = volume_datalist(root, "train")
+        assert case["image"] in {f"{tmp_path}/ct#series=1.{k}" for k in "23"}
+        describe_volumes(root, progress=False)
+        root = write_json(tmp_path, {"training": [{**entries[0], "image": "ct"}, entries[1]]})
+        with pytest.raises(ValueError, match=r"ct: is no volume: .* must hold one DICOM series .*#series=1\.2"):
+            volume_datalist(root, "train")
+
+    def test_what_is_of_another_kind_is_named(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        write_folders(tmp_path)
+        (tmp_path / "images" / "notes.txt").touch()
+        check_pictures(tmp_path, progress=False)
+        assert "1 files or folders in" in caplog.text
+        assert "of another kind and are left out: notes.txt" in caplog.text
 
 
 class TestSplits:
