@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from . import datasets, dicom, phantoms, readers
-from .caching import SeededCacheDataset
+from .caching import CaseCacheDataset, SeededCacheDataset
 from .case_dataset import CaseDataset, describe_error
 from .datasets import *  # noqa: F403
 from .dicom import *  # noqa: F403
@@ -18,6 +18,7 @@ from .sampling import EpochSampler, SeededIndex, derive_seed, seeded_transform
 from .slices import VolumeSliceDataset, slices_with_neighbors
 
 __all__ = [
+    "CaseCacheDataset",
     "CaseDataset",
     "EpochSampler",
     "LabelScheme",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,47 @@ import torch
 from monai.data import CacheDataset, MetaTensor
 from monai.transforms import Compose, Transform
 from monai.transforms.traits import MultiSampleTrait, RandomizableTrait
+from tqdm import tqdm
 
 from .sampling import seeded_transform
 
-__all__ = ["SeededCacheDataset"]
+__all__ = ["CaseCacheDataset", "SeededCacheDataset"]
 
 
-class SeededCacheDataset(CacheDataset):
+def load_all(load: Callable[[int], Any], numbers: Sequence[int], num_workers: int | None, progress: bool) -> list[Any]:
+    """
+    Load what data sets keep in memory. When one fails, the others have ended before the error goes on: a thread of
+    MONAI's pool that still works while the interpreter ends aborts the process.
+
+    Args:
+        load: what loads the one of a number.
+        numbers: the numbers.
+        num_workers: number of threads; None for as many as Python chooses.
+        progress: whether to show a progress bar.
+
+    Returns:
+        what was loaded, in the order of the numbers.
+    """
+    executor = ThreadPoolExecutor(num_workers if num_workers is None else max(num_workers, 1))
+    try:
+        loaded = executor.map(load, numbers)
+        return list(tqdm(loaded, desc="Loading dataset", total=len(numbers), disable=not progress))
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+class CaseCacheDataset(CacheDataset):
+    """
+    ``monai.data.CacheDataset``, with the same arguments, which stops cleanly when a case cannot be loaded: with that
+    error, and after its threads have ended.
+    """
+
+    def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
+        numbers = range(self.cache_num) if indices is None else indices
+        return load_all(self._load_cache_item, numbers, self.num_workers, self.progress)
+
+
+class SeededCacheDataset(CaseCacheDataset):
     """
     ``monai.data.CacheDataset``, with the same arguments, for training with ``EpochSampler``.
 

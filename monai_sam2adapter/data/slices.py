@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from monai.transforms.traits import RandomizableTrait
 from monai.utils import convert_to_tensor
 from tqdm import tqdm
 
-from .caching import Packed, pack, run_plain, split_transform, unpack
+from .caching import Packed, load_all, pack, run_plain, split_transform, unpack
 from .sampling import seeded_transform
 
 __all__ = ["VolumeSliceDataset", "slices_with_neighbors"]
@@ -102,9 +101,7 @@ class VolumeSliceDataset(Dataset):
         self.foreground_only = foreground_only
         self.label_key = label_key
         cached = range(min(int(cache_rate * len(data)), len(data)))
-        with ThreadPool(num_workers if num_workers is None else max(num_workers, 1)) as pool:
-            loaded = pool.imap(self._load, cached)
-            self._cache = list(tqdm(loaded, desc="Loading dataset", total=len(cached), disable=not progress))
+        self._cache = load_all(self._load, cached, num_workers, progress)
         # volumes outside the cache are read here for the number of their slices: the transform may change it
         others = tqdm(range(len(cached), len(data)), desc="Counting slices", disable=not progress or cache_rate == 1)
         kept = [volume.kept for volume in self._cache] + [self._read(number).kept for number in others]

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SeededCacheDataset: still MONAI's, repeatable, small; packing of items."""
+"""Caches: still MONAI's, repeatable, small, ended before an error goes on; packing of items."""
 
 from __future__ import annotations
+
+import threading
+import time
 
 import numpy as np
 import pytest
 import torch
 from monai.data import CacheDataset, MetaTensor
-from monai.transforms import Compose, Lambdad, RandGaussianNoised, Transform
+from monai.transforms import Compose, Lambda, Lambdad, RandGaussianNoised, Transform
 from torch.utils.data import Subset
 
-from monai_sam2adapter.data import SeededCacheDataset, SeededIndex
+from monai_sam2adapter.data import CaseCacheDataset, SeededCacheDataset, SeededIndex, VolumeSliceDataset
 from monai_sam2adapter.data.caching import Packed, pack, unpack
 
 
@@ -89,3 +92,24 @@ def test_packing_is_exact(values: torch.Tensor, is_packed: bool) -> None:
     assert torch.equal(item["a"][0].view(torch.uint8), values.view(torch.uint8))
     assert item["a"][0].dtype == values.dtype
     assert item["b"][1] == "c"
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 4, None])
+@pytest.mark.parametrize("dataset", [CaseCacheDataset, SeededCacheDataset, VolumeSliceDataset])
+def test_no_thread_works_on_when_a_case_cannot_be_loaded(dataset: type, num_workers: int | None) -> None:
+    """One that did would abort the process at its end."""
+    begun, before = [], threading.active_count()
+
+    def load(number: int) -> dict[str, torch.Tensor]:
+        begun.append(number)
+        if number == 2:
+            raise ValueError("case 2 is damaged")
+        time.sleep(0.02)
+        return {"image": torch.zeros(1, 2, 2, 2), "label": torch.zeros(1, 2, 2, 2)}
+
+    # without a Compose around it MONAI tells the transform only, not the reason
+    with pytest.raises(RuntimeError) as error:
+        dataset(list(range(200)), Lambda(load), num_workers=num_workers, progress=False)
+    assert str(error.value.__cause__) == "case 2 is damaged"
+    assert threading.active_count() == before
+    assert len(begun) < 150
