@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -60,7 +61,7 @@ def run_comparison(
         failed = comparison.run_trunks()
         comparison.write_tables(failed)
         runnable = [cell for cell in comparison.cells if cell not in failed]
-        failed |= comparison.run(runnable, lambda errors: comparison.write_tables({**failed, **errors}))
+        failed |= comparison.run(runnable, ended=lambda errors: comparison.write_tables({**failed, **errors}))
         comparison.write_tables(failed)
         report(f"{folder}: results.csv, table.csv, table.md, plot.png, plot.svg.")
         return {str(cell): reason for cell, reason in failed.items()}
@@ -101,15 +102,8 @@ class Comparison:
         on_gpu = any(device != "cpu" for device in devices.values())
         self.jobs = jobs or (1 if on_gpu else min(num_cores(), _MAX_JOBS_ON_CPU))
         self.threads = max(1, num_cores() // self.jobs)
+        self.run = partial(run_cells, jobs=self.jobs, threads=self.threads, report=report)
         self.costs = measure_networks(devices, folder, report)
-
-    def run(
-        self,
-        cells: Sequence[ComparisonCell],
-        ended: Callable[[Mapping[ComparisonCell, str]], None] = lambda errors: None,
-    ) -> dict[ComparisonCell, str]:
-        """Run cells; see :func:`~monai_sam2adapter.comparison.processes.run_cells`."""
-        return run_cells(cells, self.jobs, self.threads, self.report, ended)
 
     def run_trunks(self) -> dict[ComparisonCell, str]:
         """Train the trunks; returns those that failed, and the cells that cannot be trained without them."""

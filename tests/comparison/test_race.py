@@ -125,7 +125,7 @@ class Chooser:
         names = ["none", "lora", "adaptformer", "lw", "hp"]
         return {cell.place: {"macs": 1e9 * names.index(cell.method), "total_parameters": 1} for cell in cells}
 
-    def run(self, cells: Sequence[ComparisonCell], *args: object) -> dict[ComparisonCell, str]:
+    def run(self, cells: Sequence[ComparisonCell], **options: object) -> dict[ComparisonCell, str]:
         for cell in [cell for cell in cells if cell.result() is None]:
             if self.stops and (cell.seed, cell.start_epoch) == (1, 1):
                 raise KeyboardInterrupt
