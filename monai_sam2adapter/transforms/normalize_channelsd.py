@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,14 @@ from monai.data import get_track_meta
 from monai.transforms import MapTransform, NormalizeIntensity
 from monai.utils import convert_to_tensor
 
+from .require import file_of
+
 __all__ = ["NormalizeChannelsd"]
 
+logger = logging.getLogger(__name__)
+
+# part of the distance of the limits that the values of an image are expected to have
+_LEAST = 0.05
 _NUMBERS = ("lower", "upper", "mean", "std")
 
 
@@ -22,7 +29,8 @@ class NormalizeChannelsd(MapTransform):
     Clip each channel to its own limits, then normalize it by given figures, or by its own mean and standard deviation.
 
     MONAI's ``ScaleIntensityRanged`` clips all channels to the same limits, which does not do for a PET with its CT;
-    ``NormalizeIntensity`` does the rest.
+    ``NormalizeIntensity`` does the rest. Of an image that is nearly one value between its limits a warning names the
+    file: it is hardly in the units of those that the limits are from.
 
     Args:
         keys: keys of the images.
@@ -78,6 +86,17 @@ class NormalizeChannelsd(MapTransform):
                 image = image.clone()
                 for values, channel in zip(image, self.normalization, strict=True):
                     if "lower" in channel:
+                        low, high = values.aminmax()
                         values.clamp_(channel["lower"], channel["upper"])
+                        if float(values.max() - values.min()) < _LEAST * (channel["upper"] - channel["lower"]):
+                            _warn_of_units(file_of(items[key], key), float(low), float(high), channel)
             items[key] = self._normalize(image)
         return items
+
+
+def _warn_of_units(file: str, low: float, high: float, channel: Mapping[str, float]) -> None:
+    logger.warning(
+        "%s has values from %.4g to %.4g, nearly one between the limits %.4g and %.4g; is it in the units of the training "
+        "data, such as Hounsfield units?",
+        *(file, low, high, channel["lower"], channel["upper"]),
+    )

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import logging
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from monai.utils import convert_to_tensor
 from ..data.geometry import place_problem, shape_problem
 from ..data.pixel_values import hounsfield_problem
 from ..data.readers import TransUNetArrayReader
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "RequireDimensionsd",
@@ -128,13 +131,24 @@ class RequireHounsfieldd(_Requirement):
     Pass scans on as they are, or stop with the file's name where they cannot be in Hounsfield units.
 
     A window in Hounsfield units, such as -125 to 275, makes nearly one value of a scan that was shifted or normalized.
-    Scans of the trunk have air (below -500) and bone (above 100) in them, those of a small field of view may not: this
-    is for training and evaluation, not for inference. Files of ``TransUNetArrayReader`` pass: they are cut to a window.
+    Scans of the trunk have air (below -500) and bone (above 100) in them, those of a small field of view may not: for
+    inference give the window, and such a scan passes with a warning. Files of ``TransUNetArrayReader`` pass: they are
+    cut to a window.
 
     Args:
         keys: keys of the scans.
         allow_missing_keys: whether a key may be missing. Defaults to False.
+        window: lowest and highest value that the network sees. Only scans with no value in it, or none outside, stop
+            then. Defaults to None: every scan must have air and bone.
     """
+
+    def __init__(
+        self, keys: KeysCollection, allow_missing_keys: bool = False, window: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if window is not None and not (len(window) == 2 and window[0] < window[1]):
+            raise ValueError(f"window is {window}, expected a low and a high value.")
+        self.window = window
 
     def _problem(self, image: Any, items: Mapping[Hashable, Any]) -> str:
         if TransUNetArrayReader().verify_suffix(file_of(image)):
@@ -142,6 +156,11 @@ class RequireHounsfieldd(_Requirement):
         scan = convert_to_tensor(image, track_meta=False)
         low, high = scan.aminmax() if scan.numel() else (float("nan"), float("nan"))
         problem = hounsfield_problem(float(low), float(high))
+        if problem and self.window is not None:
+            inside = (scan >= self.window[0]) & (scan <= self.window[1])
+            if inside.any() and not inside.all():
+                logger.warning("%s %s, unless it is a part without air or bone", file_of(image), problem)
+                return ""
         return f"{problem}." if problem else ""
 
 

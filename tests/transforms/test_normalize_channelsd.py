@@ -56,3 +56,16 @@ def test_any_array(convert: Any, image: torch.Tensor) -> None:
 def test_ill_arg(normalization: list[dict[str, float]], message: str, image: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=message):
         NormalizeChannelsd("image", normalization)({"image": image})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [(lambda a: a, False), (lambda a: a / 1000, True), (lambda a: a + 1024, True), (lambda a: a - 5000, True)],
+    ids=["as trained on", "0 to 1", "offset", "elsewhere"],
+)
+def test_other_units_are_told_with_the_file(
+    change: Any, told: bool, image: torch.Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = MetaTensor(change(image.abs()), meta={"filename_or_obj": "scan.nii"})
+    NormalizeChannelsd("image", [CT, {}])({"image": scan})
+    assert ("scan.nii has values from" in caplog.text) == told

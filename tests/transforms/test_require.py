@@ -118,6 +118,37 @@ class TestRequireHounsfieldd:
         with pytest.raises(ValueError, match=r"^a/scan\.nii\.gz is not in Hounsfield units: .*take the original scan"):
             RequireHounsfieldd("image")({"image": image_of(change(scan))})
 
+    @pytest.mark.parametrize(
+        ("change", "refused"),
+        [
+            (lambda a: a, None),
+            (lambda a: a + 1024, False),
+            (lambda a: a.clip(-200, 0), False),
+            (lambda a: a.clip(-100, 400), False),
+            (lambda a: a.clip(-125, 275), True),
+            (lambda a: (a.clip(-125, 275) + 125) / 400, True),
+            (lambda a: (a + 1000).clip(0, 255), True),
+            (lambda a: a + 5000, True),
+            (lambda a: a * np.nan, True),
+            (lambda a: a[..., :0], True),
+        ],
+        ids=["whole", "offset", "no-air", "part", "clipped", "0-to-1", "bytes", "elsewhere", "nan", "empty"],
+    )
+    def test_with_a_window_parts_pass_with_a_warning(
+        self, scan: torch.Tensor, change: Callable, refused: bool | None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        require, image = RequireHounsfieldd("image", window=(-125, 275)), image_of(change(scan))
+        if refused:
+            with pytest.raises(ValueError, match=r"^a/scan\.nii\.gz is not in Hounsfield units"):
+                require({"image": image})
+        else:
+            assert require({"image": image})["image"] is image
+            assert ("a/scan.nii.gz is not in Hounsfield units" in caplog.text) == (refused is False)
+
+    def test_a_window_has_two_ends(self) -> None:
+        with pytest.raises(ValueError, match="expected a low and a high value"):
+            RequireHounsfieldd("image", window=(275, -125))
+
     def test_transunets_arrays_pass(self, tmp_path: Path) -> None:
         paths = [str(tmp_path / f"case0005_slice00{k}.npz") for k in range(2)]
         for path in paths:
