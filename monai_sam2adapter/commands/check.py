@@ -39,14 +39,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def _add_options(parser: argparse.ArgumentParser, name: str) -> list[str]:
     """Add what one data set takes beside the others' options, and give the names."""
-    if name in ("pictures", "volumes"):
-        parser.add_argument("--ignore_label", type=int, help="label that does not count; the data's own if left out")
-        return ["ignore_label"]
-    if name != "pairs":
+    if name not in ("pairs", "pictures", "volumes"):
         return []
+    text = "what masks are called after their images, such as '*_mask', in a folder of each (%(default)s, the same)"
+    parser.add_argument("--label_pattern", default="*", help=text)
+    if name != "pairs":
+        parser.add_argument("--ignore_label", type=int, help="label that does not count; the data's own if left out")
+        return ["label_pattern", "ignore_label"]
     parser.add_argument("--task", default="dichotomous", help="whose layout it has (%(default)s)")
     parser.add_argument("--folders", type=json.loads, help='another layout: \'{"train": ["images", "masks"]}\'')
-    return ["task", "folders"]
+    return ["label_pattern", "task", "folders"]
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -96,7 +96,7 @@ class NormalizeChannelsd(MapTransform):
 
 def _warn_of_units(file: str, low: float, high: float, channel: Mapping[str, float]) -> None:
     logger.warning(
-        "%s has values from %.4g to %.4g, nearly one between the limits %.4g and %.4g; is it in the units of the training "
-        "data, such as Hounsfield units?",
+        "%s has values from %.4g to %.4g, nearly one between the limits %.4g and %.4g; is it in the units of "
+        "the training data, such as Hounsfield units?",
         *(file, low, high, channel["lower"], channel["upper"]),
     )

@@ -44,6 +44,7 @@ def describe_volumes(
     default: Mapping[str, Any] | None = None,
     progress: bool = True,
     ignore_label: int | None = None,
+    label_pattern: str = "*",
 ) -> dict[str, Any]:
     """
     Choose from the training cases how volumes are read, normalized and cut.
@@ -70,6 +71,7 @@ def describe_volumes(
             None: that is an error.
         progress: whether to show progress bars. Defaults to True.
         ignore_label: value of voxels that do not count. Defaults to None: all count.
+        label_pattern: as in ``volume_datalist``. Defaults to "*".
 
     Returns:
         ``class_names``; ``channel_names`` and ``num_channels``; ``normalization``, for each channel ``lower``,
@@ -84,8 +86,8 @@ def describe_volumes(
     """
     if dataset_dir is None:
         return _default_of(default)
-    cases = volume_datalist(dataset_dir, "train", fold, split_file)
-    found = _find(dataset_dir, "volume", ignore_label)
+    cases = volume_datalist(dataset_dir, "train", fold, split_file, label_pattern)
+    found = _find(dataset_dir, "volume", ignore_label, label_pattern)
     number = len(read_volume(cases[0]["image"], len(found.channel_names) if found.channel_names else None)[0])
     channel_names = list(found.channel_names or (f"channel {index}" for index in range(number)))
     if modality is not None:
@@ -118,6 +120,7 @@ def describe_pictures(
     default: Mapping[str, Any] | None = None,
     progress: bool = True,
     ignore_label: int | None = None,
+    label_pattern: str = "*",
 ) -> dict[str, Any]:
     """
     Choose from the training pictures how pictures are read and normalized.
@@ -135,6 +138,7 @@ def describe_pictures(
         default: as in ``describe_volumes``. Defaults to None.
         progress: whether to show progress bars. Defaults to True.
         ignore_label: as in ``describe_volumes``. Defaults to None.
+        label_pattern: as in ``volume_datalist``. Defaults to "*".
 
     Returns:
         as from ``describe_volumes``, with ``black_and_white``, whether masks are of 0 and 255 and not of class numbers,
@@ -148,8 +152,8 @@ def describe_pictures(
         return _default_of(default)
     if modality is not None:
         look_up_option(modality, ("RGB", "gray"))
-    cases = picture_datalist(dataset_dir, "train", fold, split_file)
-    found = _find(dataset_dir, "picture", ignore_label)
+    cases = picture_datalist(dataset_dir, "train", fold, split_file, label_pattern)
+    found = _find(dataset_dir, "picture", ignore_label, label_pattern)
     key = _key(cases, found.class_names, ignore_label)
     fingerprint = _kept_fingerprint(output_dir, key)
     if fingerprint is None:
@@ -235,9 +239,9 @@ def _default_of(default: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(default)
 
 
-def _find(dataset_dir: str | os.PathLike[str], kind: str, ignore_label: int | None) -> LabeledCases:
+def _find(dataset_dir: str | os.PathLike[str], kind: str, ignore_label: int | None, label_pattern: str) -> LabeledCases:
     """All cases, whose label to ignore is the one that was asked for."""
-    found = find_labeled_cases(dataset_dir, kind)
+    found = find_labeled_cases(dataset_dir, kind, label_pattern)
     if found.ignore_label is not None and ignore_label != found.ignore_label:
         raise ValueError(
             f"{found.file} has a label 'ignore', {found.ignore_label}, but ignore_label is {ignore_label}; give "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..readers import ImageFileReader, open_picture
+from .label_names import image_name, naming_hint
 
 __all__ = ["Layout", "count_pages", "pair_images", "shorten", "twice_problems"]
 
@@ -78,7 +79,7 @@ def twice_problems(*paths: str) -> list[str]:
 
 
 def pair_images(
-    image_dir: Path, label_dir: Path, key_of: Callable[[str], str]
+    image_dir: Path, label_dir: Path, key_of: Callable[[str], str], label_pattern: str | None = None
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
     """
     Match the pictures of one folder with those of another; files that are no pictures are left out.
@@ -88,6 +89,8 @@ def pair_images(
         label_dir: folder of the masks.
         key_of: turns a file's name without extension into what an image and its mask have in common, empty if it has
             no such.
+        label_pattern: what masks are called, with ``*`` in place of the image's name. Defaults to None: the same, and
+            the user cannot choose.
 
     Returns:
         for every key, sorted, the paths ``image`` and ``label``, empty where the file is missing; and one text for
@@ -97,15 +100,20 @@ def pair_images(
     problems = []
     for role, folder in (("image", image_dir), ("label", label_dir)):
         for path in _pictures(folder):
-            key = key_of(path.stem)
+            key = key_of(path.stem if role == "image" else image_name(path.stem, label_pattern or "*"))
             pair = pairs.setdefault(key, {"image": "", "label": ""}) if key else {}
             if not key:
-                problems.append(f"{path}: has no number in its name, by which images and masks are matched")
+                how = f"is not named {label_pattern!r}" if label_pattern else "has no number in its name"
+                problems.append(f"{path}: {how}, by which images and masks are matched")
             elif pair[role]:
                 problems.append(f"{path}: is there twice, also as {pair[role]}; keep one of them")
             else:
                 pair[role] = str(path)
             problems += _page_problems(path)
+    images, labels = ({path.stem for path in _pictures(folder)} for folder in (image_dir, label_dir))
+    hint = naming_hint(images, labels, label_pattern) if label_pattern else ""
+    if hint and not any(all(pair.values()) for pair in pairs.values()):
+        return dict(sorted(pairs.items())), [f"{label_dir}: {hint}"]
     for pair in pairs.values():
         if not pair["label"]:
             problems.append(f"{pair['image']}: its mask in {label_dir} is missing")

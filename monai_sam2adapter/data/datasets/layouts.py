@@ -14,6 +14,8 @@ from typing import Any
 from ...utils.files import read_json
 from ..dicom import DicomSeries
 from ..find_images import IMAGE_EXTENSIONS
+from .dataset_json import channel_names, class_names
+from .label_names import image_name, naming_hint, require_pattern
 
 __all__ = ["LAYOUTS", "LabeledCases", "find_labeled_cases", "path_of"]
 
@@ -58,7 +60,7 @@ class LabeledCases:
         return [case for part in self.cases.values() for case in part]
 
 
-def find_labeled_cases(dataset_dir: str | os.PathLike[str] | None, kind: str) -> LabeledCases:
+def find_labeled_cases(dataset_dir: str | os.PathLike[str] | None, kind: str, label_pattern: str = "*") -> LabeledCases:
     """
     Find every image with labels, whichever of the layouts it is:
 
@@ -69,8 +71,8 @@ def find_labeled_cases(dataset_dir: str | os.PathLike[str] | None, kind: str) ->
     - a folder of the Medical Segmentation Decathlon or of nnU-Net v1: its ``dataset.json`` is such a list;
     - a folder of nnU-Net v2: ``imagesTr/CASE_0000.nii.gz``, one file a channel, and ``labelsTr/CASE.nii.gz``;
       ``dataset.json`` has ``labels`` and ``channel_names``. Test cases are those of ``imagesTs`` with ``labelsTs``;
-    - a folder ``images`` and a folder ``labels`` or ``masks`` with files of the same names; a ``dataset.json`` beside
-      them may name ``labels`` and ``channel_names``.
+    - a folder ``images`` and a folder ``labels`` or ``masks`` with files of the same names, or of names by a pattern; a
+      ``dataset.json`` beside them may name ``labels`` and ``channel_names``.
 
     An image may be a DICOM series: its folder, ``FOLDER#series=UID`` or a file. Files of another kind and hidden ones
     are left out. Nothing is read but the JSON and headers of DICOM files.
@@ -78,6 +80,8 @@ def find_labeled_cases(dataset_dir: str | os.PathLike[str] | None, kind: str) ->
     Args:
         dataset_dir: the folder, or the datalist.
         kind: "volume" or "picture".
+        label_pattern: of two folders, what labels are called, with ``*`` in place of the image's name, such as
+            ``*_mask``. Defaults to "*", the same.
 
     Returns:
         what was found, complete or not.
@@ -89,6 +93,7 @@ def find_labeled_cases(dataset_dir: str | os.PathLike[str] | None, kind: str) ->
     """
     if dataset_dir is None:  # the default of the bundles
         raise ValueError(f"there is no dataset_dir; expected {LAYOUTS}")
+    require_pattern(label_pattern)
     root = Path(dataset_dir).expanduser()
     if root.suffix.lower() == ".json":
         found = _read_json(root)
@@ -102,8 +107,11 @@ def find_labeled_cases(dataset_dir: str | os.PathLike[str] | None, kind: str) ->
         elif found.file != root and (root / "imagesTr").is_dir():
             _take_nnunet(found, root, kind)
         else:
-            _take_two_folders(found, root, kind)
+            _take_two_folders(found, root, kind, label_pattern)
+            label_pattern = "*"
         found.file = root
+    if label_pattern != "*":
+        raise ValueError(f"label_pattern is {label_pattern!r}, but {root} lists its labels by itself; leave it out")
     _check_cases(found, kind)
     return found
 
@@ -117,50 +125,11 @@ def _read_json(path: Path) -> LabeledCases:
         raise ValueError(f"{path} holds a {type(content).__name__}, expected an object: {LAYOUTS}")
     found = LabeledCases(path)
     if "labels" in content:
-        found.class_names, found.ignore_label = _class_names(content["labels"], path)
+        found.class_names, found.ignore_label = class_names(content["labels"], path)
     for key in ("channel_names", "modality"):
         if key in content and found.channel_names is None:
-            found.channel_names = _channel_names(content[key], key, path)
+            found.channel_names = channel_names(content[key], key, path)
     return found
-
-
-def _class_names(labels: Any, path: Path) -> tuple[tuple[str, ...], int | None]:
-    """
-    Names by number, and the number of the label to ignore, of ``{"0": "background"}`` (MSD, nnU-Net v1) or
-    ``{"background": 0}`` (nnU-Net v2).
-    """
-    expected = 'expected {"0": "background", "1": "name", ...} or {"background": 0, "name": 1, ...}'
-    if not isinstance(labels, dict) or not labels:
-        raise ValueError(f"{path}: labels is {labels!r}; {expected}")
-    regions = [name for name, value in labels.items() if isinstance(value, list)]
-    if regions:
-        raise ValueError(
-            f"{path}: the labels {', '.join(regions)} are regions, each of several numbers, which are not supported "
-            "yet; give each number one name"
-        )
-    numbers: dict[int, str] = {}
-    for key, value in labels.items():
-        by_name = isinstance(value, int) and not isinstance(value, bool)
-        number, name = (value, key) if by_name else (int(key) if key.isdecimal() else -1, value)
-        if number < 0 or not isinstance(name, str) or not name or number in numbers:
-            raise ValueError(f"{path}: the label {key!r}: {value!r} is malformed, or there twice; {expected}")
-        numbers[number] = name
-    ignored = next((number for number, name in numbers.items() if name.lower() == "ignore"), None)
-    if ignored is not None:
-        del numbers[ignored]
-    if sorted(numbers) != list(range(len(numbers))) or len(numbers) < 2 or len(set(numbers.values())) < len(numbers):
-        raise ValueError(
-            f"{path}: the labels have the numbers {sorted(numbers)}; expected 0 (background), 1, 2, ... without a gap, "
-            "each with its own name"
-        )
-    return tuple(numbers[number] for number in range(len(numbers))), ignored
-
-
-def _channel_names(channels: Any, key: str, path: Path) -> tuple[str, ...]:
-    channels = {"0": channels} if isinstance(channels, str) else channels
-    if not isinstance(channels, dict) or sorted(channels) != sorted(map(str, range(len(channels)))) or not channels:
-        raise ValueError(f'{path}: {key} is {channels!r}; expected {{"0": "CT"}}, with one name a channel, from 0 on')
-    return tuple(str(channels[str(number)]) for number in range(len(channels)))
 
 
 def _is_datalist(content: Mapping[str, Any]) -> bool:
@@ -277,20 +246,17 @@ def _listed(folder: Path, kind: str, ending: str | None, found: LabeledCases) ->
     return [path for path in files if ending is None or path.name.endswith(ending)]
 
 
-def _take_two_folders(found: LabeledCases, root: Path, kind: str) -> None:
+def _take_two_folders(found: LabeledCases, root: Path, kind: str, label_pattern: str) -> None:
     label_dirs = [root / name for name in ("labels", "masks") if (root / name).is_dir()]
     if not (root / "images").is_dir() or len(label_dirs) != 1:
         there = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
         raise ValueError(f"{root} holds {there}; expected {LAYOUTS}")
-    by_stem: list[dict[str, Path]] = []
-    for folder in (root / "images", label_dirs[0]):
-        stems: dict[str, Path] = {}
-        for path in _files(folder, kind, found):
-            first = stems.setdefault(_split_name(path)[0], path)
-            if first is not path:
-                found.problems.append(f"{path}: is there twice, also as {first}; keep one of them")
-        by_stem.append(stems)
-    images, labels = by_stem
+    image_files, label_files = (_files(folder, kind, found) for folder in (root / "images", label_dirs[0]))
+    images = _by_name(image_files, "*", found)
+    labels = _by_name(label_files, label_pattern, found)
+    hint = naming_hint(images.keys(), {_split_name(path)[0] for path in label_files}, label_pattern)
+    if hint and not images.keys() & labels.keys():
+        raise ValueError(f"{label_dirs[0]}: {hint}")
     for stem in sorted(images.keys() | labels.keys()):
         if stem not in labels:
             found.problems.append(f"{images[stem]}: its labels {stem} in {label_dirs[0]} are missing")
@@ -298,6 +264,19 @@ def _take_two_folders(found: LabeledCases, root: Path, kind: str) -> None:
             found.problems.append(f"{labels[stem]}: labels without their image {stem} in {root / 'images'}")
         else:
             found.cases["train"].append(_case(stem, [images[stem]], labels[stem]))
+
+
+def _by_name(files: Sequence[Path], pattern: str, found: LabeledCases) -> dict[str, Path]:
+    """Files by the name of their image."""
+    by_name: dict[str, Path] = {}
+    for path in files:
+        name = image_name(_split_name(path)[0], pattern)
+        first = by_name.setdefault(name, path) if name else None
+        if first is None:
+            found.problems.append(f"{path}: is not named {pattern!r}, as label_pattern says")
+        elif first is not path:
+            found.problems.append(f"{path}: is there twice, also as {first}; keep one of them")
+    return by_name
 
 
 def _check_cases(found: LabeledCases, kind: str) -> None:

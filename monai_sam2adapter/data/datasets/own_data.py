@@ -26,7 +26,11 @@ _NUM_FOLDS = 5
 
 
 def volume_datalist(
-    dataset_dir: str | os.PathLike[str], split: str, fold: int = 0, split_file: str | os.PathLike[str] | None = None
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    fold: int = 0,
+    split_file: str | os.PathLike[str] | None = None,
+    label_pattern: str = "*",
 ) -> list[dict[str, Any]]:
     """
     List the volumes of one part of anyone's data, as MONAI's datasets read them with ``VolumeReader``.
@@ -42,6 +46,8 @@ def volume_datalist(
         split: ``train``, ``val`` or ``test``.
         fold: which fold, from 0 on. Defaults to 0.
         split_file: an own split of the cases' names, a JSON file as ``read_split`` takes it. Defaults to None.
+        label_pattern: of a folder of images and one of labels, what labels are called, with ``*`` in place of the
+            image's name, such as ``*_mask``. Defaults to "*", the same.
 
     Returns:
         one dictionary a case: ``image`` (a path, or a list with one a channel), ``label`` (a path) and ``case``.
@@ -51,11 +57,15 @@ def volume_datalist(
         ValueError: when ``split`` is none of the three, there is no such fold or no case in the part, the layout is
             another one, malformed or incomplete, or there are fewer than two cases to split.
     """
-    return _datalist(dataset_dir, "volume", split, fold, split_file)
+    return _datalist(dataset_dir, "volume", split, fold, split_file, label_pattern)
 
 
 def picture_datalist(
-    dataset_dir: str | os.PathLike[str], split: str, fold: int = 0, split_file: str | os.PathLike[str] | None = None
+    dataset_dir: str | os.PathLike[str],
+    split: str,
+    fold: int = 0,
+    split_file: str | os.PathLike[str] | None = None,
+    label_pattern: str = "*",
 ) -> list[dict[str, Any]]:
     """
     List the pictures of one part of anyone's data, as MONAI's datasets read them with ``ImageFileReader``.
@@ -67,6 +77,7 @@ def picture_datalist(
         split: as in ``volume_datalist``.
         fold: as in ``volume_datalist``. Defaults to 0.
         split_file: as in ``volume_datalist``. Defaults to None.
+        label_pattern: as in ``volume_datalist``. Defaults to "*".
 
     Returns:
         one dictionary a picture: ``image`` and ``label`` (paths) and ``case``.
@@ -75,7 +86,7 @@ def picture_datalist(
         FileNotFoundError: as in ``volume_datalist``.
         ValueError: as in ``volume_datalist``.
     """
-    return _datalist(dataset_dir, "picture", split, fold, split_file)
+    return _datalist(dataset_dir, "picture", split, fold, split_file, label_pattern)
 
 
 def check_volumes(
@@ -83,6 +94,7 @@ def check_volumes(
     split_file: str | os.PathLike[str] | None = None,
     progress: bool = True,
     ignore_label: int | None = None,
+    label_pattern: str = "*",
 ) -> DatasetReport:
     """
     Read anyone's volumes and labels, count what is there and find what is wrong.
@@ -93,6 +105,7 @@ def check_volumes(
         progress: whether to show a progress bar. Defaults to True.
         ignore_label: value of the labels that does not count. Defaults to None: the number of the label ``ignore``,
             where the data name one.
+        label_pattern: as in ``volume_datalist``. Defaults to "*".
 
     Returns:
         the report.
@@ -101,7 +114,7 @@ def check_volumes(
         FileNotFoundError: as in ``volume_datalist``.
         ValueError: when there is no case, or the layout or the split file is malformed.
     """
-    return _check(dataset_dir, "volume", split_file, progress, ignore_label)
+    return _check(dataset_dir, "volume", split_file, progress, ignore_label, label_pattern)
 
 
 def check_pictures(
@@ -109,6 +122,7 @@ def check_pictures(
     split_file: str | os.PathLike[str] | None = None,
     progress: bool = True,
     ignore_label: int | None = None,
+    label_pattern: str = "*",
 ) -> DatasetReport:
     """
     Read anyone's pictures and masks, count what is there and find what is wrong.
@@ -119,6 +133,7 @@ def check_pictures(
         progress: whether to show a progress bar. Defaults to True.
         ignore_label: value of the labels that does not count. Defaults to None: the number of the label ``ignore``,
             where the data name one.
+        label_pattern: as in ``volume_datalist``. Defaults to "*".
 
     Returns:
         the report.
@@ -127,14 +142,19 @@ def check_pictures(
         FileNotFoundError: as in ``picture_datalist``.
         ValueError: as in ``check_volumes``.
     """
-    return _check(dataset_dir, "picture", split_file, progress, ignore_label)
+    return _check(dataset_dir, "picture", split_file, progress, ignore_label, label_pattern)
 
 
 def _datalist(
-    dataset_dir: str | os.PathLike[str], kind: str, split: str, fold: int, split_file: str | os.PathLike[str] | None
+    dataset_dir: str | os.PathLike[str],
+    kind: str,
+    split: str,
+    fold: int,
+    split_file: str | os.PathLike[str] | None,
+    label_pattern: str,
 ) -> list[dict[str, Any]]:
     part = look_up_option(split, SPLIT_PARTS)
-    found = find_labeled_cases(dataset_dir, kind)
+    found = find_labeled_cases(dataset_dir, kind, label_pattern)
     if found.problems:
         raise ValueError(
             f"{dataset_dir} is not complete: {found.problems[0]}; "
@@ -185,8 +205,9 @@ def _check(
     split_file: str | os.PathLike[str] | None,
     progress: bool,
     ignore_label: int | None,
+    label_pattern: str,
 ) -> DatasetReport:
-    found = find_labeled_cases(dataset_dir, kind)
+    found = find_labeled_cases(dataset_dir, kind, label_pattern)
     for note in found.notes:
         logger.warning(note)
     if ignore_label is not None:

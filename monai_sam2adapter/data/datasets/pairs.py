@@ -12,6 +12,7 @@ from monai.utils import look_up_option
 
 from .check import check_images_and_masks
 from .folders import Layout, pair_images
+from .label_names import require_pattern
 from .report import DatasetReport
 from .split import check_fold, name_parts, order_by_hash, read_folds
 
@@ -52,12 +53,14 @@ def pair_datalist(
     folders: Mapping[str, Sequence[str]] | None = None,
     fold: int = 0,
     split_file: str | os.PathLike[str] | None = None,
+    label_pattern: str = "*",
 ) -> list[dict[str, str]]:
     """
     List the image and mask pairs of one part of a data set, as MONAI's datasets read them with ``ImageFileReader``.
 
     There is one rule for all layouts: a set is a folder of images and a folder of masks, and an image and its mask have
-    the same name without extension. The sets of a task are in ``PAIR_TASKS``. A case is called ``<set>_<name>``.
+    the same name without extension, or masks are all named by one pattern after their images. The sets of a task are in
+    ``PAIR_TASKS``. A case is called ``<set>_<name>``.
 
     Args:
         dataset_dir: folder that the folders of the sets lie in.
@@ -69,6 +72,8 @@ def pair_datalist(
         fold: which fold, of a split file with several. Defaults to 0.
         split_file: a split of the cases of all sets, a JSON file as ``read_split`` takes it. Defaults to None: each set
             is a part.
+        label_pattern: what masks are called, with ``*`` in place of the image's name, such as ``*_mask``. Defaults to
+            "*", the same.
 
     Returns:
         one dictionary a pair, sorted by name, with the keys ``image`` and ``label`` (paths) and ``case``.
@@ -80,7 +85,7 @@ def pair_datalist(
     """
     layout, sets = _describe(task, folders), _find_sets(task, folders)
     needed = _needed_sets(split, sets) if split_file is None else sets
-    found, problems = _find_pairs(layout, dataset_dir, {name: sets[name] for name in needed})
+    found, problems = _find_pairs(layout, dataset_dir, {name: sets[name] for name in needed}, label_pattern)
     layout.require_complete(dataset_dir, problems)
     folds = _find_parts(found, split_file)
     check_fold(fold, len(folds), f"the layout {task!r}" if split_file is None else f"split file {split_file}")
@@ -98,6 +103,7 @@ def check_pairs(
     progress: bool = True,
     task: str = "dichotomous",
     folders: Mapping[str, Sequence[str]] | None = None,
+    label_pattern: str = "*",
 ) -> DatasetReport:
     """
     Read every image and mask of the sets of a task, count what is there and find what is wrong.
@@ -110,6 +116,7 @@ def check_pairs(
         progress: whether to show a progress bar. Defaults to True.
         task: as in ``pair_datalist``.
         folders: as in ``pair_datalist``.
+        label_pattern: as in ``pair_datalist``.
 
     Returns:
         the report.
@@ -120,7 +127,7 @@ def check_pairs(
             file is no split.
     """
     layout = _describe(task, folders)
-    found, problems = _find_pairs(layout, dataset_dir, _find_sets(task, folders))
+    found, problems = _find_pairs(layout, dataset_dir, _find_sets(task, folders), label_pattern)
     folds = _find_parts(found, split_file)
     parts = name_parts(folds) if split_file is not None else {part: set(names) for part, names in folds[0].items()}
     report = DatasetReport(
@@ -139,7 +146,7 @@ def _find_sets(task: str, folders: Mapping[str, Sequence[str]] | None) -> Mappin
     is_layout = isinstance(folders, Mapping) and folders
     if not is_layout or any(isinstance(pair, str) or len(pair) != 2 for pair in folders.values()):
         raise ValueError(
-            f"folders must give two folders for each set, as {{'train': ['images', 'masks']}}, got {folders!r}"
+            f'folders must give two folders for each set, as {{"train": ["images", "masks"]}}, got {folders!r}'
         )
     return folders
 
@@ -151,9 +158,10 @@ def _describe(task: str, folders: Mapping[str, Sequence[str]] | None) -> Layout:
 
 
 def _find_pairs(
-    layout: Layout, dataset_dir: str | os.PathLike[str], sets: Mapping[str, Sequence[str]]
+    layout: Layout, dataset_dir: str | os.PathLike[str], sets: Mapping[str, Sequence[str]], label_pattern: str
 ) -> tuple[dict[str, list[dict[str, str]]], list[str]]:
     """The items of each set, with an empty string in place of a path that is missing; the problems of the layout."""
+    require_pattern(label_pattern)
     root = layout.open(dataset_dir)
     found: dict[str, list[dict[str, str]]] = {}
     problems = []
@@ -163,13 +171,13 @@ def _find_pairs(
         if missing:
             problems.append(f"{missing[0]}: there is no such folder, of the set {name!r}")
             continue
-        pairs, unpaired = pair_images(image_dir, label_dir, str)
+        pairs, unpaired = pair_images(image_dir, label_dir, str, label_pattern)
         found[name] = [{**pair, "case": f"{name}_{stem}"} for stem, pair in pairs.items()]
         problems += unpaired if pairs else [f"{image_dir}: no picture; expected PNG, JPEG, BMP or TIFF files"]
     if not found:
         raise ValueError(
             f"{problems[0]}. Expected in {root}: {layout.expected}. Give another task ({', '.join(PAIR_TASKS)}), or "
-            "folders as {'train': ['images', 'masks']}"
+            'folders as {"train": ["images", "masks"]}'
         )
     return found, problems
 

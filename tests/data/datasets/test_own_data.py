@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,13 @@ from PIL import Image
 from monai_sam2adapter.__main__ import main
 from monai_sam2adapter.data import (
     VolumeReader,
+    check_pairs,
     check_pictures,
     check_volumes,
+    describe_pictures,
     describe_volumes,
     find_images,
+    pair_datalist,
     picture_datalist,
     volume_datalist,
 )
@@ -183,6 +187,67 @@ class TestFormats:
         check_pictures(tmp_path, progress=False)
         assert "1 files or folders in" in caplog.text
         assert "of another kind and are left out: notes.txt" in caplog.text
+
+
+PATTERNS = ["*_segmentation", "*_mask", "mask_*", "*-label", "seg_*_v2", "*_1", "0*"]
+
+
+class TestNamesOfLabels:
+    @pytest.fixture(params=PATTERNS)
+    def named(self, request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
+        write_folders(tmp_path)
+        for path in sorted((tmp_path / "masks").iterdir()):
+            path.rename(path.with_stem(request.param.replace("*", path.stem)))
+        return tmp_path, request.param
+
+    def test_pictures(self, named: tuple[Path, str]) -> None:
+        root, pattern = named
+        cases = [case for part in ("train", "val") for case in picture_datalist(root, part, label_pattern=pattern)]
+        assert sorted(case["case"] for case in cases) == CASES
+        assert all(pattern.replace("*", Path(case["image"]).stem) == Path(case["label"]).stem for case in cases)
+        assert check_pictures(root, progress=False, label_pattern=pattern).problems == []
+        described = describe_pictures(root, progress=False, label_pattern=pattern)
+        assert described["fingerprint"]["cases"] + 2 == len(CASES)
+
+    def test_pairs(self, named: tuple[Path, str]) -> None:
+        root, pattern = named
+        folders = {"train": ["images", "masks"]}
+        assert check_pairs(root, progress=False, folders=folders, label_pattern=pattern).problems == []
+        pairs = pair_datalist(root, "train", folders=folders, label_pattern=pattern)
+        assert all(pattern.replace("*", Path(pair["image"]).stem) == Path(pair["label"]).stem for pair in pairs)
+
+    def test_the_pattern_that_fits_is_named(self, named: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+        root, pattern = named
+        hint = re.escape(
+            f"every mask is named {pattern!r} after its image, and not '*'; give --label_pattern {pattern!r}"
+        )
+        with pytest.raises(ValueError, match=hint):
+            picture_datalist(root, "train")
+        folders = ["--folders", '{"train": ["images", "masks"]}']
+        assert main(["check", "pairs", str(root), *folders]) == 1
+        (problem,) = [line for line in capsys.readouterr().out.splitlines() if str(root / "masks") in line]
+        assert re.search(hint, problem)
+        assert main(["check", "pairs", str(root), *folders, "--label_pattern", pattern]) == 0
+        assert main(["check", "pictures", str(root), "--label_pattern", pattern]) == 0
+
+    def test_one_that_does_not_fit_is_told_by_file(self, tmp_path: Path) -> None:
+        write_folders(tmp_path)
+        for path in sorted((tmp_path / "masks").iterdir())[1:]:
+            path.rename(path.with_stem(f"{path.stem}_mask"))
+        problems = check_pictures(tmp_path, progress=False, label_pattern="*_mask").problems
+        assert len(problems) == 2
+        assert problems[0].endswith(f"{CASES[0]}.png: is not named '*_mask', as label_pattern says")
+
+    @pytest.mark.parametrize("pattern", ["", "mask", "*_*", None])
+    def test_a_pattern_has_one_star(self, pattern: Any, tmp_path: Path) -> None:
+        write_folders(tmp_path)
+        with pytest.raises(ValueError, match=r"label_pattern is .*; expected the name of a mask with \*"):
+            picture_datalist(tmp_path, "train", label_pattern=pattern)
+
+    def test_data_that_name_their_labels_take_none(self, tmp_path: Path) -> None:
+        write_nnunet(tmp_path)
+        with pytest.raises(ValueError, match="lists its labels by itself; leave it out"):
+            volume_datalist(tmp_path, "train", label_pattern="*_mask")
 
 
 class TestSplits:
