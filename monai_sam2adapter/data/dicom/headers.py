@@ -24,6 +24,7 @@ _TAGS = [
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("ImagePositionPatient", "ImageOrientationPatient", "SpacingBetweenSlices", "SliceThickness"),
     *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "ModalityLUTSequence"),
+    "RescaleIntercept",
     *("DetectorInformationSequence", "EnergyWindowVector", "DetectorVector", "PhaseVector", "RRIntervalVector"),
     "TimeSlotVector",
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),

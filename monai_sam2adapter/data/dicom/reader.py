@@ -79,9 +79,21 @@ class DicomReader(ImageReader):
             array = _read_pixels(img, geometry.order)
         except Exception as error:  # of pydicom and SimpleITK too, which do not tell the series
             raise ValueError(f"{img} cannot be read: {error}") from error
-        for note in geometry.notes:
+        for note in [*geometry.notes, *_unit_notes(img)]:
             logger.warning("%s %s", img, note)
         return array, {**image_meta(array.shape, geometry.affine), "dicom_series": img}
+
+
+def _unit_notes(series: DicomSeries) -> list[str]:
+    """What CT does not say of the unit of its values."""
+    groups = [
+        *(series.tag("SharedFunctionalGroupsSequence") or []),
+        *(series.tag("PerFrameFunctionalGroupsSequence") or []),
+    ]
+    in_frames = any(group.get("PixelValueTransformationSequence") for group in groups)
+    if series.tag("Modality") != "CT" or in_frames or series.tag("RescaleIntercept") is not None:
+        return []
+    return ["is CT without RescaleIntercept; taken: its values as they are, which may be no Hounsfield units"]
 
 
 def _read_pixels(series: DicomSeries, order: Sequence[int]) -> np.ndarray:

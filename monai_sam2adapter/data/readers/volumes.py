@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,12 @@ from ..geometry import LPS_TO_RAS, image_meta, place_problem, shape_problem
 from .nifti import NiftiReader
 
 __all__ = ["SimpleITKReader", "VolumeReader"]
+
+logger = logging.getLogger(__name__)
+
+# where NRRD and MetaImage say how far voxels are apart, in their headers, which are text of at most this many bytes
+_SPACING = re.compile(rb"^\s*(space directions|spacings|ElementSpacing|ElementSize)\b", re.MULTILINE | re.IGNORECASE)
+_HEADER = 1 << 16
 
 
 class VolumeReader(ImageReader):
@@ -169,7 +177,11 @@ class SimpleITKReader(ImageReader):
         files = ensure_tuple(data)
         if len(files) != 1:
             raise ValueError(f"SimpleITKReader reads one file at a time, got {len(files)}: {files}.")
-        return sitk.ReadImage(str(files[0]), **kwargs)
+        image = sitk.ReadImage(str(files[0]), **kwargs)
+        with open(files[0], "rb") as content:
+            if not _SPACING.search(content.read(_HEADER)):
+                logger.warning("%s says nothing of the distance of its voxels; taken: 1 mm", files[0])
+        return image
 
     def get_data(self, img: sitk.Image) -> tuple[np.ndarray, dict[str, Any]]:
         """

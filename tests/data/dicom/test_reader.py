@@ -257,6 +257,17 @@ class TestWhatIsNotSaid:
         for what in ("the distance of its pixels", "its thickness", "its place in the patient"):
             assert f"says nothing of {what}; taken: " in caplog.text
 
+    @pytest.mark.parametrize(("modality", "told"), [("CT", True), ("MR", False)])
+    def test_ct_without_a_unit_is_told(
+        self, modality: str, told: bool, write_dicom: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        for path in write_dicom(tmp_path, stack(2), Modality=modality):
+            image = pydicom.dcmread(path)
+            del image.RescaleSlope, image.RescaleIntercept
+            image.save_as(path)
+        assert load(tmp_path).max() == 123
+        assert ("is CT without RescaleIntercept; taken: its values as they are" in caplog.text) == told
+
 
 class TestInverted:
     def test_white_as_0_is_read_as_simpleitk_does(self, write_dicom: Write, tmp_path: Path) -> None:
