@@ -261,6 +261,7 @@ def _search(folder: Path, kind: str, folders: _Folders) -> list[_Found]:
                 search.leave_out(path)
         elif search.take(path, _stem(path, kind)):
             found += _name_file(path, kind)
+    found = _leave_out_pictures(found, search)
     search.log()
     if not found:
         raise ValueError(
@@ -268,6 +269,17 @@ def _search(folder: Path, kind: str, folders: _Folders) -> list[_Found]:
             "(those named as masks, 4D series or results, such as *_gt, *_4d and *_seg, are left out)"
         )
     return found
+
+
+def _leave_out_pictures(found: list[_Found], search: FolderSearch) -> list[_Found]:
+    """Without the DICOM series that are no volume, where there are volumes, such as the others of a study."""
+    reasons = [image.image.why_no_volume() if isinstance(image.image, DicomSeries) else "" for image in found]
+    if all(reasons):
+        return found
+    for image, reason in zip(found, reasons, strict=True):
+        if reason:
+            search.leave_out(Path(str(image.image).partition(_SERIES)[0]), f"that are {reason}")
+    return [image for image, reason in zip(found, reasons, strict=True) if not reason]
 
 
 def _belongs_to_header(path: Path) -> bool:

@@ -163,6 +163,17 @@ class TestDicom:
         assert [item["case"] for item in items[1:]] == ["ct_10_Lung_1_3", "ct_10_Lung_1_4"]
         assert find_images(str(items[2]["image"])) == [{"image": f"{folder}#series=1.4", "case": "ct_10_Lung"}]
 
+    def test_pictures_of_a_study_are_left_out_beside_its_volumes(
+        self, write_dicom: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        colors = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "SeriesDescription": "Fusion"}
+        write_dicom(tmp_path / "study" / "rgb", STACK, **colors)
+        assert cases(tmp_path) == ["rgb"], "alone it is for the reader to complain of"
+        write_dicom(tmp_path / "study" / "ct", STACK)
+        assert cases(tmp_path) == ["ct"]
+        assert "left out 1 files or folders that are pictures with colors, series Fusion: study/rgb" in caplog.text
+
     def test_equal_folders_of_patients_are_told_apart(self, write_dicom: Write, tmp_path: Path) -> None:
         for patient in ("a", "b"):
             write_dicom(tmp_path / patient / "ct", STACK)

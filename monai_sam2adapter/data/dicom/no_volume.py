@@ -46,9 +46,9 @@ def why_no_volume(series: Headers) -> str:
         return ""
     name = f"series {_name(headers[0])}"
     if not any(header.get("PhotometricInterpretation", _GRAY[1]) in _GRAY for header in headers):
-        return f"with colors, {name}"
-    if len(headers) == 1 and int(headers[0].get("NumberOfFrames") or 1) == 1 and not has_place(headers[0]):
-        return f"single pictures without a place in the patient, {name}"
+        return f"pictures with colors, {name}"
+    if len(headers) == 1 and not has_place(headers[0]):
+        return f"pictures without a place in the patient, {name}"
     if _SCOUT.search(_name(headers[0])) and orientations(headers) > 1:
         return f"scout images, {name}"
     return ""

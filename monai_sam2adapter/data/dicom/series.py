@@ -66,6 +66,10 @@ class DicomSeries(str):
         """What the first file that is not damaged says, of the tags that are kept; None when it does not."""
         return next((header.get(keyword) for header in self.headers.values() if header is not None), None)
 
+    def why_no_volume(self) -> str:
+        """Why it is left out where there are volumes beside it; empty when it may be a volume, or is damaged."""
+        return why_no_volume(self.headers)
+
     def geometry(self) -> DicomGeometry:
         """
         Returns:
@@ -152,7 +156,7 @@ class DicomFolder:
         found = [DicomSeries(f"{self.folder}#series={uid}", _files_of(uid, images)) for uid in uids]
         in_series = {path for series in found for path in series.files}
         found += [DicomSeries(str(path), {path: images[path]}) for path in images if path not in in_series]
-        others = {series: reason for series in found if (reason := why_no_volume(series.headers))}
+        others = {series: reason for series in found if (reason := series.why_no_volume())}
         if len(others) < len(found):  # what is alone is for reading it to complain of
             found = [series for series in found if series not in others]
         else:

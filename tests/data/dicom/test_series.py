@@ -141,8 +141,8 @@ class TestFolder:
         [
             ({"SOPClassUID": SecondaryCaptureImageStorage}, 2, "pictures of a screen (secondary captures)"),
             ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, 1, "pictures of a screen (secondary captures)"),
-            ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, 1, "with colors"),
-            ({"Modality": "OT"}, 1, "single pictures without a place in the patient"),
+            ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, 1, "pictures with colors"),
+            ({"Modality": "OT"}, 1, "pictures without a place in the patient"),
             ({"Modality": "RTDOSE"}, 1, "without an image (RTDOSE)"),
         ],
         ids=["captures", "screen", "colors", "picture", "dose"],
