@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .files import atomic_path, read_json, write_json
+from .files import atomic_path, read_json, require_writable, write_json
 from .flags import require_flags
 from .machine import device_name, num_cores
 from .resizing import resize_images
@@ -16,6 +16,7 @@ __all__ = [
     "num_cores",
     "read_json",
     "require_flags",
+    "require_writable",
     "resize_images",
     "write_json",
 ]

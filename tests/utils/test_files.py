@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from monai_sam2adapter.utils import atomic_path, read_json, write_json
+from monai_sam2adapter.utils import atomic_path, read_json, require_writable, write_json
 
 
 def test_makes_the_folder_and_replaces_the_file(tmp_path: Path) -> None:
@@ -90,3 +92,126 @@ def test_what_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_json({"new": object()}, tmp_path / "file.json")
     assert read_json(tmp_path / "file.json") == {"old": 1}
+
+
+@pytest.mark.parametrize("name", ["last.pt", "p1_seg.nii.gz", "x" * 250, "a\nb", "-rf"])
+def test_no_link_is_followed(tmp_path: Path, name: str) -> None:
+    victim, out = tmp_path / "victim", tmp_path / "out"
+    for folder in (victim, out):
+        folder.mkdir()
+    (victim / name).write_text("precious")
+    # what an attacker could lay there: links by names that were once used, and by the present prefix
+    for number, trap in enumerate((f".unfinished.{name}"[:255], f"{name}.part"[:255], ".unfinished.x")):
+        (out / trap).symlink_to(victim if number == 2 else victim / name)
+    (out / name).symlink_to(victim / name)
+    with atomic_path(out / name) as temporary:
+        temporary.write_text("weights")
+    assert (victim / name).read_text() == "precious"
+    assert (out / name).read_text() == "weights"
+    assert not (out / name).is_symlink()
+
+
+def test_the_temporary_folder_is_closed_to_others_and_never_called_the_same(tmp_path: Path) -> None:
+    folders = set()
+    for _ in range(3):
+        with atomic_path(tmp_path / "b.txt") as temporary:
+            assert temporary.parent.stat().st_mode & 0o777 == 0o700
+            folders.add(temporary.parent.name)
+            temporary.write_text("x")
+    assert len(folders) == 3
+
+
+def test_another_files_unfinished_write_is_left_alone(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "a.txt") as first:
+        first.write_text("a")
+        with atomic_path(tmp_path / "b.txt") as second:
+            second.write_text("b")
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt"]
+
+
+def write_by(write: Callable[[Path], object], path: Path) -> None:
+    with atomic_path(path) as temporary:
+        write(temporary)
+
+
+def write_torch(path: Path) -> None:
+    import torch
+
+    torch.save({"weight": torch.zeros(1 << 20)}, path)
+
+
+def write_png(path: Path) -> None:
+    from PIL import Image
+
+    Image.effect_noise((1500, 1500), 100).save(path)
+
+
+def write_nifti(path: Path) -> None:
+    import nibabel
+    import numpy as np
+
+    nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).random((100, 100, 100)), np.eye(4)), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("last.pt", write_torch),
+        ("a.png", write_png),
+        ("a.nii.gz", write_nifti),
+        ("a.txt", lambda path: path.write_text("x" * (1 << 21))),
+        ("b.txt", lambda path: path.open("w").write("x" * (1 << 21))),
+    ],
+)
+def test_a_medium_without_room_names_the_file_and_the_cause(
+    tmp_path: Path, name: str, write: Callable[[Path], object]
+) -> None:
+    resource = pytest.importorskip("resource")
+    (tmp_path / name).write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large while writing; make room") as caught:
+            write_by(write, tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.filename == str(tmp_path / name)
+    assert (tmp_path / name).read_text() == "old"
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    for error in (KeyError, PermissionError):
+        with pytest.raises(error):
+            write_by(_raises(error("no disk")), tmp_path / "a.txt")
+    with pytest.raises(FileNotFoundError):
+        write_by(lambda path: None, tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "link_to_nothing/below"])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link_to_nothing").symlink_to(tmp_path / "file")
+    with pytest.raises(OSError, match=r"is a file.*choose another output_dir") as caught:
+        require_writable(tmp_path / place)
+    assert caught.value.filename == str(tmp_path / place)
+
+
+def test_a_full_or_closed_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+        monkeypatch.setattr("tempfile.NamedTemporaryFile", _raises(OSError(number, os.strerror(number))))
+        with pytest.raises(OSError, match=os.strerror(number)) as caught:
+            require_writable(tmp_path)
+        assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path))
+
+
+def _raises(error: Exception) -> Callable[..., object]:
+    def function(*args: object, **kwargs: object) -> None:
+        raise error
+
+    return function
+
+
+def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:
+    require_writable(tmp_path / "a" / "b")
+    assert os.listdir(tmp_path / "a" / "b") == []
