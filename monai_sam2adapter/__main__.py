@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from .commands import check, compare, demo, download, pack, phantom, profile
+from .utils.text import printable
 
 __all__ = ["main"]
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.run(args)
     # what users can mend; anything else is a mistake of ours and keeps its traceback
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
-from ..utils.files import atomic_path
+from ..utils import atomic_path, spreadsheet_cell
 from .config import ComparisonConfig
 from .grid import ComparisonCell
 
@@ -110,7 +110,7 @@ def write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: spreadsheet_cell(value) for key, value in row.items()} for row in rows)
 
 
 def write_markdown(path: Path, **values: Any) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import ast
 import functools
 import json
-import logging
 import os
 import re
 from collections import Counter
@@ -17,7 +16,7 @@ from typing import Any
 
 from monai.utils import look_up_option
 
-from ..utils import require_flags
+from ..utils import escaping_logger, require_flags
 from .dicom import DicomFolder, DicomSeries
 from .folder_search import FolderSearch
 from .readers import open_picture
@@ -25,7 +24,7 @@ from .results import ResultFiles
 
 __all__ = ["IMAGE_EXTENSIONS", "find_images"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 #: by the kind of images, how their files end
 IMAGE_EXTENSIONS = {

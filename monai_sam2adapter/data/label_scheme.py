@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..utils.logs import escaping_logger
+
 __all__ = ["PALETTE", "LabelScheme"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (230, 159, 0),

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +15,13 @@ from monai.transforms.traits import RandomizableTrait
 from monai.utils import convert_to_tensor
 from tqdm import tqdm
 
+from ..utils.logs import escaping_logger
 from .caching import Packed, load_all, pack, run_plain, split_transform, unpack
 from .sampling import seeded_transform
 
 __all__ = ["VolumeSliceDataset", "slices_with_neighbors"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 
 class VolumeSliceDataset(Dataset):

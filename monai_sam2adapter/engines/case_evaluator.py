@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import torch
 from monai.engines import SupervisedEvaluator
 
 from ..data.case_dataset import describe_error
+from ..utils import escaping_logger, printable
 
 __all__ = ["CaseEvaluator"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 
 class CaseEvaluator(SupervisedEvaluator):
@@ -51,7 +51,7 @@ class CaseEvaluator(SupervisedEvaluator):
             done = "all" if len(self.failures) == total else f"{len(self.failures)} of {total}"
             lines = [f"  {case}: {reason}" for case, reason in self.failures.items()]
             report = "\n".join([f"{done} cases failed, {total - len(self.failures)} are done:", *lines])
-            logger.error("%s", report)  # for those who read the log and not the traceback
+            logger.error(report)  # for those who read the log and not the traceback
             raise RuntimeError(report)
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> Any:
@@ -63,7 +63,7 @@ class CaseEvaluator(SupervisedEvaluator):
         except Exception as error:
             reason = describe_error(error)
             logger.debug("%s", case, exc_info=True)
-        self.failures[case] = f"{file}: {reason}"
+        self.failures[printable(case)] = printable(f"{file}: {reason}")
         logger.error("%s failed: %s: %s", case, file, reason)
         engine.state.batch, engine.state.output = [], []
         if torch.cuda.is_available():

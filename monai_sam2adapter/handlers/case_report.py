@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import pickle
 import platform
@@ -33,11 +32,12 @@ from ..reports import (
     get_case_sources,
     write_report,
 )
+from ..utils.logs import escaping_logger
 from ..visualize import output_planes
 
 __all__ = ["CaseReportSaver"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 _MAX_PICTURE_SIZE = (1200, 800)
 _MAX_PLANE_SIZE = (512, 512)  # more than a panel of three in that size shows
@@ -177,7 +177,7 @@ class CaseReportSaver:
         }
         pictures = [(caption, _draw(planes[source])) for source, caption in examples.items() if source in planes]
         files = write_report(results, self.output_dir, pictures)
-        logger.info("%s\nWritten to %s: %s", format_results_text(results), self.output_dir, ", ".join(files))
+        logger.info("\n".join([format_results_text(results), f"Written to {self.output_dir}: {', '.join(files)}"]))
 
     def _details(self, engine: Engine, n_cases: int) -> dict[str, np.ndarray]:
         """What each metric has kept of the cases, ``(cases, ...)``."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import os
 import warnings
@@ -23,10 +22,11 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ..utils.files import atomic_path
 from ..utils.flags import require_flags
+from ..utils.logs import escaping_logger
 
 __all__ = ["TrainingCheckpoint"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 _LAST = "last.pt"
 _BEST = "model.pt"

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..utils.files import atomic_path
+from ..utils import atomic_path, printable, spreadsheet_cell
 from .html_report import render_html_report
 
 __all__ = ["format_results_text", "write_report"]
@@ -35,11 +35,13 @@ def write_report(
     Returns:
         names of the files.
     """
+    shown = _printable(results)
+    captions = [(printable(caption), picture) for caption, picture in pictures]
     files = {
-        "results.json": json.dumps(_nan_to_none(results), indent=1, ensure_ascii=False, allow_nan=False),
-        "cases.csv": _csv(_case_rows(results)),
-        "summary.csv": _csv(_summary_rows(results)),
-        "report.html": render_html_report(results, pictures),
+        "results.json": json.dumps(_nan_to_none(shown), indent=1, ensure_ascii=False, allow_nan=False),
+        "cases.csv": _csv(_case_rows(shown)),
+        "summary.csv": _csv(_summary_rows(shown)),
+        "report.html": render_html_report(shown, captions),
     }
     for name, text in files.items():
         with atomic_path(Path(output_dir) / name) as temporary:
@@ -56,8 +58,9 @@ def format_results_text(results: Mapping[str, Any]) -> str:
         aligned text: one line for each class, mean and standard deviation of each metric; then the pooled scores.
     """
     metrics = results["metrics"]
+    class_names = [printable(name) for name in results["class_names"]]
     lines = [["class", *(f"{name} (n)" for name in metrics)]]
-    for index, class_name in enumerate([*results["class_names"], "mean"]):
+    for index, class_name in enumerate([*class_names, "mean"]):
         lines.append([class_name, *(_cell(metric["summary"][index]) for metric in metrics.values())])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
@@ -72,19 +75,19 @@ def format_results_text(results: Mapping[str, Any]) -> str:
     return "\n".join([title, *text])
 
 
-def _case_rows(results: Mapping[str, Any]) -> list[list[str]]:
+def _case_rows(results: Mapping[str, Any]) -> list[list[Any]]:
     metrics = results["metrics"]
     rows = [
-        [case, class_name, *(f"{metric['values'][n][c]:.6f}" for metric in metrics.values())]
+        [case, class_name, *(metric["values"][n][c] for metric in metrics.values())]
         for n, case in enumerate(results["cases"])
         for c, class_name in enumerate(results["class_names"])
     ]
     return [["case", "class", *metrics], *rows]
 
 
-def _summary_rows(results: Mapping[str, Any]) -> list[list[str]]:
+def _summary_rows(results: Mapping[str, Any]) -> list[list[Any]]:
     rows = [
-        [name, row["class"], *(f"{row.get(column, math.nan):.6f}" for column in _COLUMNS), str(row["n_valid"])]
+        [name, row["class"], *(row.get(column, math.nan) for column in _COLUMNS), row["n_valid"]]
         for name, metric in {**results["metrics"], **results["pooled"]}.items()
         for row in metric["summary"]
     ]
@@ -96,10 +99,21 @@ def _cell(row: Mapping[str, Any]) -> str:
     return f"{row['mean']:.3f}{spread} ({row['n_valid']})"
 
 
-def _csv(rows: Sequence[Sequence[str]]) -> str:
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    """Numbers with six decimals, and no text that a spreadsheet takes for a formula."""
     text = io.StringIO()
-    csv.writer(text).writerows(rows)
+    cells = [[f"{cell:.6f}" if isinstance(cell, float) else spreadsheet_cell(cell) for cell in row] for row in rows]
+    csv.writer(text).writerows(cells)
     return text.getvalue()
+
+
+def _printable(value: Any) -> Any:
+    """Names of cases, classes and files come from outside."""
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_printable(entry) for entry in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def _nan_to_none(value: Any) -> Any:

@@ -18,6 +18,7 @@ from monai.utils import convert_to_tensor
 from ..data.geometry import place_problem, shape_problem
 from ..data.pixel_values import hounsfield_problem
 from ..data.readers import TransUNetArrayReader
+from ..utils import printable
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ __all__ = [
 def file_of(image: Any, key: object = "image") -> str:
     """The file that an image was read from; without metadata, the key of the item."""
     filename = image.meta.get("filename_or_obj") if isinstance(image, MetaTensor) else None
-    return str(filename or f"the item {str(key)!r}")
+    return printable(filename or f"the item {str(key)!r}")
 
 
 class _Requirement(MapTransform):

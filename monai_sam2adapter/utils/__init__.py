@@ -5,18 +5,22 @@ from __future__ import annotations
 
 from .files import atomic_path, read_json, require_writable, write_json
 from .flags import require_flags
+from .logs import escaping_logger
 from .machine import device_name, num_cores
 from .resizing import resize_images
-from .text import nearest_name
+from .text import nearest_name, printable, spreadsheet_cell
 
 __all__ = [
     "atomic_path",
     "device_name",
+    "escaping_logger",
     "nearest_name",
     "num_cores",
+    "printable",
     "read_json",
     "require_flags",
     "require_writable",
     "resize_images",
+    "spreadsheet_cell",
     "write_json",
 ]

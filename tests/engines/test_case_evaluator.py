@@ -166,3 +166,14 @@ def test_told_is_what_this_package_says_around_the_error_of_another(tmp_path: Pa
 
 def test_a_long_reason_is_cut() -> None:
     assert describe_error(ValueError("word " * 100)) == f"ValueError: {'word ' * 57}..."
+
+
+@pytest.mark.parametrize("text", ["x\n2026-01-01 00:00:00 - INFO - all cases are done", "\x1b[2J", "\r", "\u202e"])
+def test_names_and_reasons_stay_in_their_line(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    batch = {key: [text] for key in ("case", "file", "error")}
+    evaluator = CaseEvaluator(device="cpu", val_data_loader=[batch], network=None, epoch_length=1)
+    with caplog.at_level(logging.INFO), pytest.raises(RuntimeError, match="all cases failed") as caught:
+        evaluator.run()
+    own = [record.getMessage() for record in caplog.records if record.name.startswith("monai_sam2adapter")]
+    for message in [*own, str(caught.value)]:
+        assert all(line.isprintable() and not line.startswith("2026") for line in message.split("\n"))

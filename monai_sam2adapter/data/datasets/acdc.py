@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from monai.utils import look_up_option
 from tqdm import tqdm
 
+from ...utils.logs import escaping_logger
 from .check import check_image_and_label
 from .folders import Layout, twice_problems
 from .report import DatasetReport
@@ -20,7 +20,7 @@ from .split import SPLIT_PARTS, name_parts, read_folds, read_split
 
 __all__ = ["ACDC_CLASS_NAMES", "acdc_datalist", "check_acdc"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 #: what the labels 0 to 3 stand for
 ACDC_CLASS_NAMES = ("background", "right ventricle", "myocardium", "left ventricle")

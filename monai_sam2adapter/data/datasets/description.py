@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from monai.utils import ensure_tuple_rep, look_up_option
 from tqdm import tqdm
 
 from ...utils.files import read_json, write_json
+from ...utils.logs import escaping_logger
 from ..geometry import voxel_spacing
 from .labels import count_labels, find_classes, read_picture, read_volume, to_classes
 from .layouts import LAYOUTS, LabeledCases, find_labeled_cases, path_of
@@ -24,7 +24,7 @@ from .own_data import picture_datalist, volume_datalist
 
 __all__ = ["describe_pictures", "describe_volumes", "keep_description", "read_description"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 _FILE = "dataset.json"
 # of ImageNet, for values of 0 to 255

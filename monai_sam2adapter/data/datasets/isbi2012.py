@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from pathlib import Path
 
 from monai.utils import look_up_option
 
+from ...utils.logs import escaping_logger
 from .check import check_images_and_masks
 from .folders import Layout, count_pages, pair_images
 from .report import DatasetReport
@@ -17,7 +17,7 @@ from .split import SPLIT_PARTS, name_parts, read_folds, read_split
 
 __all__ = ["ISBI2012_CLASS_NAMES", "check_isbi2012", "isbi2012_datalist"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 #: what the classes 0 and 1 stand for; in the files of the labels cells are white (255) and membranes black (0)
 ISBI2012_CLASS_NAMES = ("cell", "membrane")

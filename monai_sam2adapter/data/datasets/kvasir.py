@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from monai.utils import look_up_option
 
+from ...utils.logs import escaping_logger
 from .check import check_images_and_masks
 from .folders import Layout, pair_images, shorten
 from .report import DatasetReport
@@ -17,7 +17,7 @@ from .split import SPLIT_PARTS, check_fold, name_parts, order_by_hash, read_fold
 
 __all__ = ["KVASIR_CLASS_NAMES", "check_kvasir", "kvasir_datalist"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 #: what the classes 0 and 1 stand for; in the files of the masks polyps are white
 KVASIR_CLASS_NAMES = ("background", "polyp")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from monai.utils import look_up_option
 from tqdm import tqdm
 
+from ...utils.logs import escaping_logger
 from ..geometry import place_problem, shape_problem, voxel_spacing
 from .labels import count_labels, find_classes, read_picture, read_volume, to_classes
 from .layouts import LabeledCases, find_labeled_cases, path_of
@@ -20,7 +20,7 @@ from .split import SPLIT_PARTS, check_fold, name_parts, order_by_hash, read_fold
 
 __all__ = ["check_pictures", "check_volumes", "picture_datalist", "volume_datalist"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 _NUM_FOLDS = 5
 

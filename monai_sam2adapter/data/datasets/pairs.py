@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
 from monai.utils import look_up_option
 
+from ...utils.logs import escaping_logger
 from .check import check_images_and_masks
 from .folders import Layout, pair_images
 from .label_names import require_pattern
@@ -18,7 +18,7 @@ from .split import check_fold, name_parts, order_by_hash, read_folds
 
 __all__ = ["PAIR_CLASS_NAMES", "PAIR_TASKS", "check_pairs", "pair_datalist"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 #: what the classes 0 and 1 stand for; in the files of the masks objects are white
 PAIR_CLASS_NAMES = ("background", "object")

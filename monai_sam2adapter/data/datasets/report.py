@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ...utils import printable
+
 __all__ = ["DatasetReport", "format_report"]
 
 # the row of what no part of the split names
@@ -112,7 +114,7 @@ def format_report(report: DatasetReport) -> str:
         lines += [f"{len(report.problems)} problems:", *(f"  {problem}" for problem in report.problems)]
     else:
         lines.append("no problems found")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _range(rows: Sequence[tuple[float, ...]], form: str) -> str:

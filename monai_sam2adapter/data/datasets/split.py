@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from ...utils.logs import escaping_logger
 
 __all__ = [
     "SPLIT_PARTS",
@@ -25,7 +26,7 @@ __all__ = [
 #: the parts of a split, in the order in which they are named everywhere
 SPLIT_PARTS = ("train", "val", "test")
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 _FOLDER = Path(__file__).parent / "splits"
 _BORROWED = {

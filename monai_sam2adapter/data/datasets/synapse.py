@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from monai.utils import ensure_tuple, look_up_option
 from tqdm import tqdm
 
+from ...utils.logs import escaping_logger
 from ..readers import TransUNetArrayReader
 from .check import check_image_and_label
 from .folders import Layout, shorten, twice_problems
@@ -23,7 +23,7 @@ from .synapse_labels import synapse_class_names, synapse_label_map
 
 __all__ = ["check_synapse", "synapse_datalist"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 _LAYOUT = Layout(
     "Synapse",

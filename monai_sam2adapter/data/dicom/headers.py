@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +10,11 @@ from pathlib import Path
 import pydicom
 from pydicom.uid import UID
 
+from ...utils.logs import escaping_logger
+
 __all__ = ["Headers", "read_header", "read_headers"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 Headers = Mapping[Path, pydicom.Dataset | None]
 """What was read of each file; None for a damaged one."""

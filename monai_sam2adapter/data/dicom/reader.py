@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,12 +12,13 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
+from ...utils.logs import escaping_logger
 from ..geometry import image_meta
 from .series import DicomSeries
 
 __all__ = ["DicomReader"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 
 class DicomReader(ImageReader):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections import Counter
@@ -12,13 +11,14 @@ from typing import Any
 
 import pydicom
 
+from ...utils.logs import escaping_logger
 from .geometry import DicomGeometry
 from .headers import Headers, read_header, read_headers
 from .no_volume import value_problem, why_no_volume, why_not
 
 __all__ = ["DicomFolder", "DicomSeries"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 _ADDRESS = re.compile(r"(?P<folder>.+)#series=(?P<uid>[^#]*)")
 

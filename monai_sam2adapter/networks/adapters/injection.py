@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from ...utils.logs import escaping_logger
 from ..blocks import HieraBlock
 from .base import Adapter, AdapterConfig
 from .registry import get_adapter_class
@@ -23,7 +23,7 @@ __all__ = [
     "unmerge_adapters",
 ]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 
 class NoMatchingModuleError(ValueError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import logging
 import os
 import shutil
 import ssl
@@ -19,11 +18,12 @@ from filelock import FileLock
 from monai.utils import look_up_option
 from tqdm import tqdm
 
+from ...utils.logs import escaping_logger
 from .catalog import SAM2_CATALOG, CatalogEntry
 
 __all__ = ["default_weights_directory", "download_sam2_checkpoint", "sha256_of_file"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 _CHUNK = 1 << 20  # bytes
 _TIMEOUT = 30.0  # seconds without a byte from the server

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import re
@@ -16,12 +15,13 @@ import torch
 from monai.utils import optional_import
 from torch import nn
 
+from ...utils.logs import escaping_logger
 from .match import SAM2Net, check_variant, match_tensors
 from .read import CheckpointMismatchError, existing_file, read_checkpoint, read_safetensors
 
 __all__ = ["PeerLoadReport", "load_dinov2_checkpoint", "load_peer_checkpoint"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 _METHOD = "bottleneck"
 _TRUNK = "image_encoder.trunk"

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from ...utils.files import atomic_path
+from ...utils.logs import escaping_logger
 from .catalog import SAM2_CATALOG
 from .download import download_sam2_checkpoint, sha256_of_file
 from .match import SAM2Net, check_variant, guess_variant, match_tensors
@@ -27,7 +27,7 @@ __all__ = [
     "save_sam2_checkpoint",
 ]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 _RANDOM = "random"
 # in SAM 2.1 files only
