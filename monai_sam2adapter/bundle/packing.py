@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,8 @@ def pack_bundle(
         FileNotFoundError: when the bundle's metadata, its inference config or the weights are missing, or the
             description of the data beside the weights, where the bundle needs it.
         FileExistsError: when there is another zip file or entry of this version, and ``overwrite`` is False.
-        ValueError: when name, metadata or settings are not fit for MONAI, or the weights for the network.
+        ValueError: when name, metadata or settings are not fit for MONAI, the weights for the network, or a link leads
+            out of what is packed.
     """
     root, weights, output_dir = Path(bundle_root).expanduser().resolve(), Path(weights).expanduser(), Path(output_dir)
     _check_name(root.name)
@@ -165,13 +166,23 @@ def _copy_description(staged: Path, weights: Path) -> dict[str, Any]:
     return {_DESCRIPTION: description}
 
 
-def _files_to_pack(root: Path) -> Iterator[Path]:
-    found = [path for folder in _FOLDERS for path in (root / folder).rglob("*")]
-    found += [path for pattern in _FILES for path in root.glob(pattern)]
+def _files_to_pack(root: Path) -> list[Path]:
+    places = [root / folder for folder in _FOLDERS] + [path for pattern in _FILES for path in root.glob(pattern)]
+    found = [path for place in places for path in (place, *place.rglob("*"))]
+    found = [
+        path
+        for path in found
+        if not any(part.startswith((".", "__pycache__")) for part in path.relative_to(root).parts)
+    ]
+    own = {path for path in found if not path.is_symlink()}
     for path in found:
-        parts = path.relative_to(root).parts
-        if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in parts):
-            yield path
+        # a link may stand for a file that is packed anyway; all else would publish what nobody meant to
+        if path.is_symlink() and path.resolve() not in own:
+            raise ValueError(
+                f"{path.relative_to(root)} is a link to {path.resolve()}, which is none of the bundle's own files; put "
+                "a copy in its place, or remove it."
+            )
+    return [path for path in found if path.is_file()]
 
 
 def _change_defaults(staged: Path, settings: Mapping[str, Any]) -> None:

@@ -351,3 +351,38 @@ class TestOwnData:
         formats = metadata["network_data_format"]
         assert formats["inputs"]["image"]["channel_def"] == {"0": "PET", "1": "CT"}
         assert formats["outputs"]["pred"]["channel_def"] == {"0": "background", "1": "liver", "2": "tumor"}
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("docs/notes.txt", "/etc/passwd"),
+        ("docs/more", ".."),  # a folder, and up to the bundle's own data
+        ("configs/extra.json", "../../secret.json"),
+        ("docs/case.nii.gz", "../data/patient.nii.gz"),  # in the bundle, but not for the file
+        ("docs/nowhere", "nothing"),
+        ("docs/one", "two"),  # by another link
+        ("LICENSE.others", "../secret.json"),
+        ("scripts", "../secrets"),
+    ],
+)
+def test_links_that_lead_out_of_what_is_packed_are_refused(
+    bundle: Path, small_weights: Path, tmp_path: Path, link: str, target: str
+) -> None:
+    (bundle.parent / "secret.json").write_text("{}", encoding="utf-8")
+    (bundle.parent / "secrets").mkdir()
+    (bundle.parent / "secrets" / "key").write_text("secret", encoding="utf-8")
+    (bundle / "docs" / "two").symlink_to("../../secret.json")
+    if link != "docs/one":
+        (bundle / "docs" / "two").unlink()
+    shutil.rmtree(bundle / "scripts", ignore_errors=True)
+    (bundle / link).symlink_to(target)
+    with pytest.raises(ValueError, match=r"is a link to .*put a copy in its place"):
+        pack_bundle(bundle, small_weights, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_link_between_packed_files_is_packed_as_a_copy(bundle: Path, small_weights: Path, tmp_path: Path) -> None:
+    (bundle / "docs" / "LICENSE").symlink_to("../LICENSE")
+    with zipfile.ZipFile(pack_bundle(bundle, small_weights, tmp_path / "out").path) as packed:
+        assert packed.read(f"{NAME}/docs/LICENSE") == (BUNDLE / "LICENSE").read_bytes()
