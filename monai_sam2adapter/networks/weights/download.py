@@ -18,7 +18,7 @@ from filelock import FileLock
 from monai.utils import look_up_option
 from tqdm import tqdm
 
-from ...utils.logs import escaping_logger
+from ...utils import atomic_path, escaping_logger
 from .catalog import SAM2_CATALOG, CatalogEntry
 
 __all__ = ["default_weights_directory", "download_sam2_checkpoint", "sha256_of_file"]
@@ -27,6 +27,7 @@ logger = escaping_logger(__name__)
 
 _CHUNK = 1 << 20  # bytes
 _TIMEOUT = 30.0  # seconds without a byte from the server
+_SLOWEST = 1024  # bytes a second, on average over that time
 _PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before each request that follows a break with no new byte in between
 # what the network does; a full disk is none of these
 _NETWORK_ERRORS = (urllib.error.URLError, ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException)
@@ -102,9 +103,13 @@ def _check_present(entry: CatalogEntry, target: Path) -> None:
 
 def _download(entry: CatalogEntry, url: str, target: Path, progress: bool) -> None:
     part = target.with_name(f"{target.name}.part")
+    if part.is_symlink() or _size(part) > entry.size:
+        part.unlink()
     _check_space(entry, part)
     logger.info(f"downloading {url} to {target}")
-    with tqdm(total=entry.size, unit="B", unit_scale=True, desc=entry.filename, disable=not progress) as bar:
+    with tqdm(
+        total=entry.size, initial=_size(part), unit="B", unit_scale=True, desc=entry.filename, disable=not progress
+    ) as bar:
         _fetch(entry, url, part, target, bar)
     sha256 = sha256_of_file(part)
     if sha256 != entry.sha256:
@@ -149,32 +154,63 @@ def _fetch(entry: CatalogEntry, url: str, part: Path, target: Path, bar: tqdm) -
 def _request(entry: CatalogEntry, url: str, part: Path, start: int, bar: tqdm) -> None:
     """Ask for the bytes from ``start`` and append them to ``part`` as they come."""
     headers = {"User-Agent": "monai_sam2adapter"}
-    if 0 < start < entry.size:
+    if start:
         headers["Range"] = f"bytes={start}-"
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
-        if response.status != http.client.PARTIAL_CONTENT:
-            start = 0  # a server that knows no ranges sends the whole file
-        _check_offer(entry, url, start, response.headers.get("Content-Length"))
-        bar.n = start
-        bar.refresh()
-        with part.open("r+b" if start else "wb") as file:
-            file.seek(start)
-            while chunk := response.read(_CHUNK):
-                file.write(chunk)
-                bar.update(len(chunk))
-    if _size(part) < entry.size:
-        raise http.client.IncompleteRead(b"", entry.size - _size(part))
+        goes_on = response.status == http.client.PARTIAL_CONTENT
+        length = response.headers.get("Content-Length")
+        _check_offer(entry, url, start if goes_on else 0, length, response.headers.get("Content-Range"))
+        if goes_on or (not start and length is not None):
+            _append(response, entry, url, part, bar)
+            return
+        # a whole file in the place of what is missing, or of unknown length: it may be a login page or never end, and
+        # must not take the place of what came already
+        bar.n = 0
+        with atomic_path(part) as whole:
+            _append(response, entry, url, whole, bar)
 
 
-def _check_offer(entry: CatalogEntry, url: str, start: int, length: str | None) -> None:
-    # before anything is written: a login page of a hotel network must not take the place of what came already
+def _append(response: http.client.HTTPResponse, entry: CatalogEntry, url: str, part: Path, bar: tqdm) -> None:
+    """Append what comes, up to the size of the official file."""
+    since, received = time.monotonic(), 0
+    with open(part, "ab", opener=_open_no_link) as file:
+        start = file.tell()
+        while chunk := response.read1(min(_CHUNK, entry.size - file.tell() + 1)):
+            if file.tell() + len(chunk) > entry.size:
+                file.truncate(start)
+                raise _no_official_file(entry, url, f"more than {entry.size}")
+            file.write(chunk)
+            bar.update(len(chunk))
+            received += len(chunk)
+            if (passed := time.monotonic() - since) > _TIMEOUT:
+                if received < _SLOWEST * passed:
+                    raise TimeoutError(f"{received} bytes in {passed:.0f} seconds are too slow")
+                since, received = time.monotonic(), 0
+        missing = entry.size - file.tell()
+    if missing:
+        raise http.client.IncompleteRead(b"", missing)
+
+
+def _check_offer(entry: CatalogEntry, url: str, start: int, length: str | None, content_range: str | None) -> None:
+    """Before anything is written."""
     if length is not None and start + int(length) != entry.size:
-        raise RuntimeError(
-            f"{url} answers with a file of {start + int(length)} bytes, the official one has {entry.size}. "
-            f"Is there a proxy or a login page in between? See what the address shows in a browser."
-        )
+        raise _no_official_file(entry, url, str(start + int(length)))
+    if start and content_range not in (None, f"bytes {start}-{entry.size - 1}/{entry.size}"):
+        raise _no_official_file(entry, url, f"other ({content_range}, asked to go on at {start})")
+
+
+def _no_official_file(entry: CatalogEntry, url: str, size: str) -> RuntimeError:
+    return RuntimeError(
+        f"{url} answers with a file of {size} bytes, the official one has {entry.size}. "
+        f"Is there a proxy or a login page in between? See what the address shows in a browser."
+    )
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    """Others may write to the folder, too: a link that they have laid there is not followed."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    return path.lstat().st_size if os.path.lexists(path) else 0

@@ -104,6 +104,7 @@ class FileServer(http.server.ThreadingHTTPServer):
         self.reset = False
         self.knows_ranges = True
         self.status = 200
+        self.answer: Callable[[http.server.BaseHTTPRequestHandler], None] | None = None  # in the place of the file
         self.requested_ranges: list[str | None] = []
         self.requested_paths: list[str] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -116,6 +117,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         server, requested = self.server, self.headers.get("Range")
         server.requested_ranges.append(requested)
         server.requested_paths.append(self.path)
+        if server.answer is not None:
+            server.answer(self)
+            return
         if server.status != 200:
             self.send_error(server.status)
             return

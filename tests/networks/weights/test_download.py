@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,77 @@ class TestDownload:
         assert server.requested_ranges == [None]
 
 
+def answer(status: int, body: bytes = b"<html>please log in</html>" * 200, times: int = 1, pause: float = 0, **headers):
+    """What a server sends in the place of the file, in ``times`` pieces."""
+
+    def send(handler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        try:
+            for _ in range(times):
+                handler.wfile.write(body)
+                time.sleep(pause)
+        except OSError:
+            pass  # the client has heard enough
+
+    return send
+
+
+# of a file of 5000000 bytes
+BAD_ANSWERS = {
+    "page_without_length": answer(200),
+    "page_with_length": answer(200, Content_Length="5200"),
+    "page_of_the_right_length_that_breaks_off": answer(200, Content_Length="5000000"),
+    "endless": answer(200, bytes(1 << 20), times=50),
+    "endless_part": answer(206, bytes(1 << 20), times=50),
+    "another_part": answer(206, Content_Range="bytes 0-5199/5200"),
+    "part_of_another_file": answer(206, Content_Range="bytes 1234-5199/5200"),
+    "no_bytes": answer(200, b""),
+    "not_found": answer(404),
+    "server_error": answer(503),
+    "login_elsewhere": answer(302, Location="/login"),
+    "silent": answer(200, b"", pause=2),
+    "trickling": answer(200, b"x", times=30, pause=0.1),
+}
+
+
 class TestDownloadErrors:
+    @pytest.mark.parametrize("kind", BAD_ANSWERS)
+    @pytest.mark.parametrize("size", [0, 1234, 2_500_000])
+    def test_no_answer_takes_the_place_of_what_came_before(self, server, target, monkeypatch, kind, size):
+        monkeypatch.setattr(download, "_TIMEOUT", 0.5)
+        part = target.with_name(f"{target.name}.part")
+        put(part, server.content[:size])
+        server.answer = BAD_ANSWERS[kind]
+        with pytest.raises(RuntimeError, match=r"cannot download|official one has 5000000|is not the official one"):
+            get(target)
+        assert not target.exists()
+        if size:
+            assert part.read_bytes() == server.content[:size]
+        server.answer = None
+        if part.exists() and part.stat().st_size == size:
+            assert get(target).read_bytes() == server.content
+            assert server.requested_ranges[-1] == (f"bytes={size}-" if size else None)
+
+    def test_whole_file_of_unknown_length_is_taken(self, server, target):
+        put(target.with_name(f"{target.name}.part"), server.content[:1234])
+        server.answer = answer(200, server.content)
+        assert get(target).read_bytes() == server.content
+
+    @pytest.mark.parametrize("ending", [".part", ".lock"])
+    def test_link_in_the_folder_is_not_followed(self, server, target, tmp_path, ending):
+        victim = tmp_path / "victim"
+        victim.write_text("precious")
+        target.parent.mkdir()
+        target.with_name(target.name + ending).symlink_to(victim)
+        try:
+            get(target)
+        except OSError:
+            assert ending == ".lock"
+        assert victim.read_text() == "precious"
+
     def test_unknown_name_is_answered_with_the_nearest(self, tmp_path):
         with pytest.raises(ValueError, match=r"did you mean 'sam2\.1_hiera_tiny'"):
             download_sam2_checkpoint("sam2.1_hiera_tinny", tmp_path)
@@ -152,15 +223,6 @@ class TestDownloadErrors:
             get(target)
         assert target.read_bytes() == b"a net of my own"
         assert server.requested_ranges == []
-
-    def test_login_page_does_not_overwrite_what_came_before(self, server, target):
-        part = target.with_name(f"{target.name}.part")
-        put(part, server.content[:1234])
-        server.content, server.knows_ranges = b"<html>please log in</html>", False
-        with pytest.raises(RuntimeError, match=r"answers with a file of 26 bytes, the official one has 5000000"):
-            get(target)
-        assert part.stat().st_size == 1234
-        assert names_in(target.parent) == {part.name}
 
     def test_status_of_a_refusing_server_is_told_at_once(self, server, target):
         server.status = 403
