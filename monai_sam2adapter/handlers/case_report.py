@@ -144,7 +144,7 @@ class CaseReportSaver:
             self._cases.append((name, unique))
             try:
                 planes = output_planes(case, self.image_key, self.pred_key, self.label_key, self.slice_axis)
-            except (KeyError, ValueError) as error:  # numbers without pictures are better than none
+            except Exception as error:  # numbers without pictures are better than none
                 self._undrawn.append(f"{name}: {error!r}")
                 continue
             # one channel for each named class is one too many for the background: it has a name and no color
@@ -152,9 +152,7 @@ class CaseReportSaver:
             self._planes[unique] = zlib.compress(pickle.dumps((planes.fit(*_MAX_PLANE_SIZE), legend)), level=1)
 
     def _report(self, engine: Engine) -> None:
-        if self._undrawn:
-            logger.warning("The report has no picture of %d cases, the first: %s", len(self._undrawn), self._undrawn[0])
-        cases = _gather(self._cases)
+        cases, undrawn = _gather(self._cases), _gather(self._undrawn)
         kept = _kept(cases, may_repeat=idist.get_world_size() > 1)
         tables = {name: values[kept] for name, values in self._details(engine, len(cases)).items()}
         scores = {name: values for name, values in tables.items() if values.ndim == 2}
@@ -175,7 +173,14 @@ class CaseReportSaver:
             "about": self._about(),
             **evaluation_results(names, self.class_names, scores, confusions, self.background_name),
         }
-        pictures = [(caption, _draw(planes[source])) for source, caption in examples.items() if source in planes]
+        pictures = []
+        for source, caption in examples.items():
+            try:
+                pictures += [(caption, _draw(planes[source]))] if source in planes else []
+            except Exception as error:
+                undrawn.append(f"{caption}: {error!r}")
+        if undrawn:
+            logger.warning("The report has no picture of %d cases, the first: %s", len(undrawn), undrawn[0])
         files = write_report(results, self.output_dir, pictures)
         logger.info("\n".join([format_results_text(results), f"Written to {self.output_dir}: {', '.join(files)}"]))
 

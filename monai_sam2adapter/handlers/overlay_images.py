@@ -15,8 +15,9 @@ from monai.data import decollate_batch
 from PIL import Image
 
 from ..data import LabelScheme
+from ..data.case_dataset import describe_error
 from ..reports import get_case_names
-from ..utils.files import atomic_path
+from ..utils import atomic_path, escaping_logger, printable
 from ..visualize import PALETTE, output_planes
 
 if TYPE_CHECKING:
@@ -24,13 +25,17 @@ if TYPE_CHECKING:
 
 __all__ = ["OverlayImageHandler"]
 
+logger = escaping_logger(__name__)
+
 
 class OverlayImageHandler:
     """
     Draw image, truth and prediction of the first cases of an evaluation, for TensorBoard and as PNG files.
 
     :py:func:`monai_sam2adapter.visualize.output_planes` chooses what is shown of a case. Where there is no label, as in
-    inference, its panel is left out. Only the first of several processes draws, its own cases.
+    inference, its panel is left out. Only the first of several processes draws, its own cases. A picture that cannot be
+    drawn or written is logged and does not end the run; :py:class:`monai_sam2adapter.engines.CaseEvaluator` gets it as
+    a failure of that case, to be told at the end.
 
     Args:
         class_names: names of the classes 1, 2, ... (no background) for the legend.
@@ -103,10 +108,16 @@ class OverlayImageHandler:
         cases: Any = decollate_batch(output) if isinstance(output, Mapping) else output
         names = get_case_names(engine.state.batch, self.image_key, first_index=self._n_drawn)
         for name, case in zip(names, cases, strict=True):
-            if self.max_cases is None or self._n_drawn < self.max_cases:
+            if self.max_cases is not None and self._n_drawn >= self.max_cases:
+                return
+            self._n_drawn += 1
+            try:
                 planes = output_planes(case, self.image_key, self.pred_key, self.label_key, self.slice_axis)
                 self._send(name, planes.draw(self.class_names, class_colors=self.class_colors), engine.state.epoch)
-                self._n_drawn += 1
+            except Exception as error:  # whatever the picture or the disk has: what it shows is done
+                reason = f"the case is done, but there is no picture of it: {describe_error(error)}"
+                logger.error("%s: %s", name, reason)
+                getattr(engine, "failures", {})[printable(name)] = printable(reason)
 
     def _send(self, name: str, picture: np.ndarray, epoch: int) -> None:
         if self.summary_writer is not None:

@@ -20,6 +20,7 @@ from monai_sam2adapter.data.case_dataset import describe_error
 from monai_sam2adapter.engines import CaseEvaluator
 from monai_sam2adapter.handlers import EpochProgressBar, OverlayImageHandler
 from monai_sam2adapter.transforms import SaveSegmentationd, SegmentLogitsd
+from monai_sam2adapter.visualize import OverlayPlanes
 
 SCHEME = LabelScheme(("a",), ((255, 0, 9),), ({},))
 
@@ -177,3 +178,30 @@ def test_names_and_reasons_stay_in_their_line(text: str, caplog: pytest.LogCaptu
     own = [record.getMessage() for record in caplog.records if record.name.startswith("monai_sam2adapter")]
     for message in [*own, str(caught.value)]:
         assert all(line.isprintable() and not line.startswith("2026") for line in message.split("\n"))
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2])
+@pytest.mark.parametrize("kind", ["folder", "overlays_is_a_file", "drawing"])
+def test_a_picture_that_fails_ends_nothing(
+    scans: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, broken: int
+) -> None:
+    overlays = tmp_path / "out" / "overlays"
+    failed = {f"scan{broken}"}
+    if kind == "folder":
+        (overlays / f"scan{broken}.png" / "full").mkdir(parents=True)
+    elif kind == "overlays_is_a_file":
+        overlays.parent.mkdir()
+        overlays.write_text("")
+        failed = {"scan0", "scan1", "scan2"}
+    else:
+        draw, calls = OverlayPlanes.draw, iter(range(3))
+        monkeypatch.setattr(
+            OverlayPlanes, "draw", lambda *args, **kwargs: 1 / 0 if next(calls) == broken else draw(*args, **kwargs)
+        )
+    evaluator = evaluate(scans, tmp_path / "out")
+    with pytest.raises(RuntimeError, match=r"is done, but there is no picture of it: "):
+        evaluator.run()
+    assert set(evaluator.failures) == failed
+    assert results(tmp_path / "out") == ["scan0", "scan1", "scan2"]
+    drawn = {path.stem for path in overlays.glob("*.png") if path.is_file()} if overlays.is_dir() else set()
+    assert drawn == {"scan0", "scan1", "scan2"} - failed
