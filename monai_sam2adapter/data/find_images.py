@@ -69,6 +69,7 @@ def find_images(
     save_uncertainty: bool = False,
     skip_existing: bool = False,
     channels: int = 1,
+    overwrite: bool = False,
 ) -> list[dict[str, Any]]:
     """
     List the images that a user points at, for inference. Nothing is read but the headers of DICOM files, each once, and
@@ -95,10 +96,13 @@ def find_images(
             :py:class:`monai_sam2adapter.data.ResultFiles`. Defaults to "nii.gz".
         save_probabilities: whether results have a map of probabilities. Defaults to False.
         save_uncertainty: whether results have a map of uncertainty. Defaults to False.
-        skip_existing: whether to leave out cases whose results are all there. Defaults to False.
+        skip_existing: whether to leave out cases whose results are all there, can be read and are of the image's size.
+            Defaults to False.
         channels: how many channels an image has. Of several, files of one folder called ``CASE_0000``, ``CASE_0001``
             and so on, as in nnU-Net, are the channels of one image, whose ``image`` is a list; any other file holds all
             channels. Defaults to 1.
+        overwrite: whether results may replace files that no run has written, or that were changed since. Defaults to
+            False.
 
     Returns:
         one dictionary an image: ``image`` (its path, or a :py:class:`monai_sam2adapter.data.DicomSeries`) and ``case``,
@@ -110,10 +114,12 @@ def find_images(
         can be done.
 
     Raises:
+        FileExistsError: when a result would replace a file that no run has written, unless ``overwrite``.
         FileNotFoundError: when nothing of what was given exists.
         ImportError: when results are to be DICOM and highdicom is not installed.
         ValueError: when there is no image, a file is of another kind, two images cannot be told apart, a result cannot
-            have the format, or a flag is neither True nor False.
+            have the format or would replace an image, or a flag is neither True nor False.
+        OSError: when the folder of the results cannot be written to.
     """
     look_up_option(kind, tuple(IMAGE_EXTENSIONS))
     require_flags(skip_existing=skip_existing)
@@ -121,7 +127,7 @@ def find_images(
         raise ValueError("skip_existing needs output_dir, to see which results are there.")
     results = None
     if output_dir is not None:
-        results = ResultFiles(output_dir, output_format, save_probabilities, save_uncertainty)
+        results = ResultFiles(output_dir, output_format, save_probabilities, save_uncertainty, overwrite)
     folders = functools.cache(DicomFolder)  # so that no entry of a list reads the headers of its folder again
     found = [image for entry in _as_list(source, datalist_key) for image in _resolve(entry, kind, folders)]
     if not found:
@@ -140,11 +146,12 @@ def find_images(
         items.append({"image": image.image, "case": case, **error})
     if results is None:
         return items
-    results.require_inputs([image.image for image in found if not image.error], kind)
-    if not skip_existing:
-        return items
-    remaining = [item for item in items if not results.are_there(item["case"])]
-    logger.info("%d of %d cases are done already", len(items) - len(remaining), len(items))
+    images = [image.image for image in found if not image.error]
+    results.require_inputs(images, kind)
+    remaining = results.remaining(items) if skip_existing else items
+    if skip_existing:
+        logger.info("%d of %d cases are done already", len(items) - len(remaining), len(items))
+    results.require_places(remaining, images)
     return remaining
 
 

@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["FolderSearch"]
+from ..utils import escaping_logger
 
-logger = logging.getLogger(__name__)
+__all__ = ["PICTURE_FOLDER", "FolderSearch"]
+
+logger = escaping_logger(__name__)
 
 _WORD = r"(labels?|labelmaps?|masks?|segs?|segmentations?|gt|ground[_-]?truths?|annotations?)"
 # what files of labels are called: label0001, segmentation, x_gt, CT-label, Segmentation.seg, x_annotation-1
@@ -21,7 +23,7 @@ _LABEL_FOLDER = re.compile(
 )
 # whole cine series, as the archives of data sets name them, and what inference has written
 _RESULTS = re.compile(r".*[_-](4d|probabilities|uncertainty)", re.IGNORECASE)
-_RESULT_FOLDER = "overlays"
+PICTURE_FOLDER = "overlays"
 _MOST_NAMES = 5
 # reasons, of which those that the user may not expect are warnings
 _HIDDEN = "hidden"
@@ -102,7 +104,7 @@ class FolderSearch:
         if path.name.startswith("."):
             self.leave_out(path, _HIDDEN)
         elif path.is_dir():
-            if path.name == _RESULT_FOLDER or _LABEL_FOLDER.fullmatch(path.name):
+            if path.name == PICTURE_FOLDER or _LABEL_FOLDER.fullmatch(path.name):
                 self.leave_out(path, _NAMED)
             elif path.is_symlink():
                 self._links.append(path)

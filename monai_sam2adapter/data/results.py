@@ -4,17 +4,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pydicom
+import SimpleITK as sitk
 from monai.utils import look_up_option
 
-from ..utils import require_flags
+from ..utils import escaping_logger, is_own, require_flags, require_own, require_writable
 from .dicom import DicomSeries, require_highdicom
 from .dicom.seg import require_references
+from .folder_search import PICTURE_FOLDER
+from .nifti import is_nifti, load_nifti
+from .readers import VolumeReader, open_picture
 
 __all__ = ["ResultFiles"]
+
+logger = escaping_logger(__name__)
 
 # of the segmentation and of maps
 _EXTENSIONS = {"nii.gz": ("nii.gz", "nii.gz"), "png": ("png", "tif"), "dicom_seg": ("dcm", "nii.gz")}
@@ -30,6 +38,8 @@ class ResultFiles:
         output_format: "nii.gz" or "dicom_seg" for volumes, "png" for pictures. Defaults to "nii.gz".
         save_probabilities: whether there is a map of probabilities. Defaults to False.
         save_uncertainty: whether there is a map of uncertainty. Defaults to False.
+        overwrite: whether results may replace files that no run has written, or that were changed since. Defaults to
+            False.
 
     Raises:
         ValueError: when the format is none of these, or a flag is neither True nor False.
@@ -40,10 +50,15 @@ class ResultFiles:
     output_format: str = "nii.gz"
     save_probabilities: bool = False
     save_uncertainty: bool = False
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         look_up_option(self.output_format, tuple(_EXTENSIONS))
-        require_flags(save_probabilities=self.save_probabilities, save_uncertainty=self.save_uncertainty)
+        require_flags(
+            save_probabilities=self.save_probabilities,
+            save_uncertainty=self.save_uncertainty,
+            overwrite=self.overwrite,
+        )
         if self.output_format == "dicom_seg":
             require_highdicom()
 
@@ -54,9 +69,56 @@ class ResultFiles:
         endings = {**{name: map_extension for name, wanted in maps.items() if wanted}, "seg": extension}
         return {name: Path(self.output_dir) / f"{case}_{name}.{ending}" for name, ending in endings.items()}
 
-    def are_there(self, case: str) -> bool:
-        """Whether a case is done, all its files written."""
-        return all(path.exists() for path in self.paths(case).values())
+    def remaining(self, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """
+        Those of the cases that are not done: a file is missing, cannot be read, or is not of the image's size. A file
+        of the latter kinds that this package did not write is put aside as ``<name>.damaged``.
+
+        Args:
+            items: the cases, as :py:func:`monai_sam2adapter.data.find_images` gives them.
+
+        Returns:
+            the others are done.
+        """
+        remaining = []
+        for item in items:
+            shape = None if "error" in item else _shape(item["image"])
+            there = [path for path in self.paths(item["case"]).values() if path.exists()]
+            useless = [path for path in there if not _is_whole(path, shape)]
+            for path in useless:
+                logger.warning("%s is damaged or not of the size of its image: it is written anew", path)
+                if not is_own(path):
+                    path.replace(path.with_name(f"{path.name}.damaged"))
+            if useless or len(there) < len(self.paths(item["case"])):
+                remaining.append(item)
+        return remaining
+
+    def require_places(self, items: Sequence[Mapping[str, Any]], images: Sequence[str | list[str]]) -> None:
+        """
+        Find out before the work that the results of all cases can be written, and replace nothing but earlier results.
+
+        Args:
+            items: the cases to be done.
+            images: all images that were given.
+
+        Raises:
+            FileExistsError: when there are other files, unless ``overwrite``.
+            OSError: when the folder cannot be written to.
+            ValueError: when a result would replace an image, whatever ``overwrite`` is.
+        """
+        paths = [path for item in items for path in self.paths(item["case"]).values()]
+        # a picture that is none of ours is not replaced either, but no reason not to segment
+        pictures = [Path(self.output_dir) / PICTURE_FOLDER / f"{item['case']}.png" for item in items]
+        inputs = {_identity(file) for image in images for file in _files(image)}
+        lost = [path for path in (*paths, *pictures) if path.exists() and _identity(path) in inputs]
+        if lost:
+            raise ValueError(
+                f"the result {lost[0]} would replace that input; write elsewhere (--output_dir), or leave it out of "
+                "the inputs."
+            )
+        if not self.overwrite:
+            require_own(paths)
+        require_writable(self.output_dir)
 
     def require_inputs(self, images: Sequence[str | list[str]], kind: str) -> None:
         """
@@ -87,3 +149,64 @@ class ResultFiles:
         for series in images:
             if isinstance(series, DicomSeries):
                 require_references(series)
+
+
+def _files(image: str | list[str]) -> Sequence[str | os.PathLike[str]]:
+    if isinstance(image, DicomSeries):
+        return image.files
+    return image if isinstance(image, list) else [image.partition("#page=")[0]]
+
+
+def _identity(file: str | os.PathLike[str]) -> tuple[int, int]:
+    """The same for all names of a file: other folders, links, other cases of letters."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
+
+
+def _is_whole(path: Path, shape: tuple[int, ...] | None) -> bool:
+    """Whether a result can be read and is as large as its image, where the size is known."""
+    try:
+        # what nobody has changed since it was written is whole, and need not be read
+        found = _shape(str(path)) if is_own(path) else _read_shape(path)
+    except Exception:  # whatever a reader stumbles over
+        return False
+    return shape is None or found is None or found == shape
+
+
+def _read_shape(path: Path) -> tuple[int, ...] | None:
+    """Read a result to its end."""
+    if path.suffix == ".dcm":
+        pydicom.dcmread(path).pixel_array  # noqa: B018
+    elif is_nifti(path):
+        VolumeReader(channels=None).get_data((path,))
+    else:
+        with open_picture(path) as picture:
+            for page in range(getattr(picture, "n_frames", 1)):
+                picture.seek(page)
+                picture.load()
+    return _shape(str(path))
+
+
+def _shape(image: str | list[str]) -> tuple[int, ...] | None:
+    """Size by the header, of pictures in no order since they may lie on their side; None when it does not tell."""
+    file = str(_files(image)[0])
+    try:
+        if isinstance(image, DicomSeries):
+            return int(image.tag("Columns")), int(image.tag("Rows")), len(image.geometry().order)
+        if is_nifti(file):
+            return tuple(load_nifti(file).shape[:3])
+        if file.lower().endswith((".nrrd", ".mha", ".mhd")):
+            header = sitk.ImageFileReader()
+            header.SetFileName(file)
+            header.ReadImageInformation()
+            return tuple(header.GetSize()[:3])
+        if file.lower().endswith(".dcm"):
+            return None
+        with open_picture(file) as picture:
+            return tuple(sorted(picture.size))
+    except Exception as error:  # reading it tells
+        logger.debug("%s: %s", file, error)
+        return None

@@ -23,8 +23,8 @@ from monai.data import decollate_batch
 from PIL import Image
 
 from .._version import __version__
-from ..networks.weights import sha256_of_file
 from ..reports import (
+    REPORT_FILES,
     evaluation_results,
     example_cases,
     format_results_text,
@@ -32,7 +32,7 @@ from ..reports import (
     get_case_sources,
     write_report,
 )
-from ..utils.logs import escaping_logger
+from ..utils import escaping_logger, require_flags, require_own, require_writable, sha256_of_file
 from ..visualize import output_planes
 
 __all__ = ["CaseReportSaver"]
@@ -84,6 +84,7 @@ class CaseReportSaver:
         about: what else to say of the run, such as data set and split, by its name. Defaults to nothing.
         checkpoint_file: the file of weights, to be named with its SHA-256. Defaults to None.
         background_name: what class 0 is called in pooled scores and confusion matrix. Defaults to "background".
+        overwrite: whether to replace files that no run has written, or that were changed since. Defaults to False.
 
     Raises:
         ValueError: when ``class_names`` or ``metrics`` is empty, or holds a name twice.
@@ -102,6 +103,7 @@ class CaseReportSaver:
         about: Mapping[str, Any] | None = None,
         checkpoint_file: str | os.PathLike[str] | None = None,
         background_name: str = "background",
+        overwrite: bool = False,
     ) -> None:
         for argument, names in (("class_names", class_names), ("metrics", metrics)):
             if not names or len(set(names)) < len(names):
@@ -117,9 +119,29 @@ class CaseReportSaver:
         self.about = dict(about or {})
         self.checkpoint_file = checkpoint_file
         self.background_name = background_name
+        self.overwrite = overwrite
         self._cases: list[tuple[str, str]] = []  # name and source, of this process
         self._planes: dict[str, bytes] = {}  # what to draw by source
         self._undrawn: list[str] = []  # name and error
+
+    @staticmethod
+    def check_output_dir(output_dir: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """
+        Refuse a folder that the report cannot be written to; cheap, so that a bundle can call it before it loads any
+        data.
+
+        Args:
+            output_dir: folder of the files.
+            overwrite: whether any files there may be replaced. Defaults to False.
+
+        Raises:
+            FileExistsError: when there are files of these names that no run has written, unless ``overwrite``.
+            OSError: when nothing can be written to the folder.
+        """
+        require_flags(overwrite=overwrite)
+        if not overwrite:
+            require_own(Path(output_dir) / name for name in REPORT_FILES)
+        require_writable(output_dir)
 
     def attach(self, engine: Engine) -> None:
         """
@@ -181,7 +203,7 @@ class CaseReportSaver:
                 undrawn.append(f"{caption}: {error!r}")
         if undrawn:
             logger.warning("The report has no picture of %d cases, the first: %s", len(undrawn), undrawn[0])
-        files = write_report(results, self.output_dir, pictures)
+        files = write_report(results, self.output_dir, pictures, self.overwrite)
         logger.info("\n".join([format_results_text(results), f"Written to {self.output_dir}: {', '.join(files)}"]))
 
     def _details(self, engine: Engine, n_cases: int) -> dict[str, np.ndarray]:

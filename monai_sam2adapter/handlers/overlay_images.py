@@ -17,7 +17,7 @@ from PIL import Image
 from ..data import LabelScheme
 from ..data.case_dataset import describe_error
 from ..reports import get_case_names
-from ..utils import atomic_path, escaping_logger, printable
+from ..utils import escaping_logger, own_path, printable
 from ..visualize import PALETTE, output_planes
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class OverlayImageHandler:
         class_names: names of the classes 1, 2, ... (no background) for the legend.
         summary_writer: TensorBoard writer, tag ``overlay/<case>``, step is the epoch. Share one writer with the other
             handlers: TensorBoard follows only the newest of several event files in a folder. Defaults to None.
-        output_dir: folder for ``<case>.png``, overwritten at each evaluation; made when missing. Defaults to None.
+        output_dir: folder for ``<case>.png``, replaced at each evaluation; made when missing. Defaults to None.
         max_cases: how many cases to draw; None for all. Defaults to 4.
         image_key: key of the image in the engine's output, ``(C, X, Y[, Z])``. Defaults to "image".
         pred_key: key of the prediction: one channel of class numbers, or a channel for each class (one-hot or logits).
@@ -52,6 +52,7 @@ class OverlayImageHandler:
             :py:data:`monai_sam2adapter.visualize.PALETTE`.
         label_scheme: names and colors of the classes in one, instead of ``class_names`` and ``class_colors``. Defaults
             to None.
+        overwrite: whether to replace pictures that no run has written, or that were changed since. Defaults to False.
 
     Raises:
         ValueError: when there is neither a writer nor a folder, neither names nor a scheme or both, or ``max_cases`` is
@@ -70,6 +71,7 @@ class OverlayImageHandler:
         slice_axis: int = -1,
         class_colors: Sequence[tuple[int, int, int]] = PALETTE,
         label_scheme: LabelScheme | None = None,
+        overwrite: bool = False,
     ) -> None:
         if summary_writer is None and output_dir is None:
             raise ValueError("OverlayImageHandler needs a summary_writer, an output_dir or both to send pictures to.")
@@ -88,6 +90,7 @@ class OverlayImageHandler:
         self.label_key = label_key
         self.slice_axis = slice_axis
         self.class_colors = class_colors
+        self.overwrite = overwrite
         self._n_drawn = 0
 
     def attach(self, engine: Engine) -> None:
@@ -123,5 +126,5 @@ class OverlayImageHandler:
         if self.summary_writer is not None:
             self.summary_writer.add_image(f"overlay/{name}", picture, epoch, dataformats="HWC")
         if self.output_dir is not None:
-            with atomic_path(self.output_dir / f"{name}.png") as temporary:
+            with own_path(self.output_dir / f"{name}.png", self.overwrite) as temporary:
                 Image.fromarray(picture).save(temporary, format="PNG")

@@ -6,9 +6,10 @@ from __future__ import annotations
 from .case_names import get_case_names, get_case_sources
 from .evaluation_results import evaluation_results, example_cases
 from .html_report import render_html_report
-from .report_files import format_results_text, write_report
+from .report_files import REPORT_FILES, format_results_text, write_report
 
 __all__ = [
+    "REPORT_FILES",
     "evaluation_results",
     "example_cases",
     "format_results_text",

@@ -12,16 +12,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..utils import atomic_path, printable, spreadsheet_cell
+from ..utils import own_path, printable, spreadsheet_cell
 from .html_report import render_html_report
 
-__all__ = ["format_results_text", "write_report"]
+__all__ = ["REPORT_FILES", "format_results_text", "write_report"]
+
+REPORT_FILES = ("results.json", "cases.csv", "summary.csv", "report.html")
 
 _COLUMNS = ("mean", "ci95_low", "ci95_high", "std", "median", "min", "max")
 
 
 def write_report(
-    results: Mapping[str, Any], output_dir: str | os.PathLike[str], pictures: Sequence[tuple[str, bytes]] = ()
+    results: Mapping[str, Any],
+    output_dir: str | os.PathLike[str],
+    pictures: Sequence[tuple[str, bytes]] = (),
+    overwrite: bool = False,
 ) -> list[str]:
     """
     Write ``results.json``, ``cases.csv``, ``summary.csv`` and ``report.html``; see
@@ -31,22 +36,26 @@ def write_report(
         results: as :py:func:`evaluation_results` gives them, ``title`` and ``about``.
         output_dir: folder of the files; made when missing.
         pictures: captions and PNG files of example cases.
+        overwrite: whether to replace files that no run has written, or that were changed since. Defaults to False.
 
     Returns:
         names of the files.
+
+    Raises:
+        FileExistsError: when there is such a file, unless ``overwrite``.
     """
     shown = _printable(results)
     captions = [(printable(caption), picture) for caption, picture in pictures]
-    files = {
-        "results.json": json.dumps(_nan_to_none(shown), indent=1, ensure_ascii=False, allow_nan=False),
-        "cases.csv": _csv(_case_rows(shown)),
-        "summary.csv": _csv(_summary_rows(shown)),
-        "report.html": render_html_report(shown, captions),
-    }
-    for name, text in files.items():
-        with atomic_path(Path(output_dir) / name) as temporary:
+    texts = (
+        json.dumps(_nan_to_none(shown), indent=1, ensure_ascii=False, allow_nan=False),
+        _csv(_case_rows(shown)),
+        _csv(_summary_rows(shown)),
+        render_html_report(shown, captions),
+    )
+    for name, text in zip(REPORT_FILES, texts, strict=True):
+        with own_path(Path(output_dir) / name, overwrite) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
-    return list(files)
+    return list(REPORT_FILES)
 
 
 def format_results_text(results: Mapping[str, Any]) -> str:

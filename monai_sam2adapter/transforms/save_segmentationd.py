@@ -19,7 +19,7 @@ from ..data.dicom import write_dicom_seg
 from ..data.label_scheme import LabelScheme
 from ..data.nifti import nifti_header
 from ..data.results import ResultFiles
-from ..utils import atomic_path
+from ..utils import own_path
 
 __all__ = ["SaveSegmentationd"]
 
@@ -46,6 +46,7 @@ class SaveSegmentationd(Transform):
         save_probabilities: whether to write the map ``"probabilities"``, ``(K, *spatial)``, too. Defaults to False.
         save_uncertainty: whether to write the map ``"uncertainty"``, ``(1, *spatial)``, too. Defaults to False.
         case_key: key of the case's name. Defaults to "case".
+        overwrite: whether to replace files that no run has written, or that were changed since. Defaults to False.
 
     Raises:
         ValueError: when the format is none of these, or a flag is neither True nor False.
@@ -61,8 +62,9 @@ class SaveSegmentationd(Transform):
         save_probabilities: bool = False,
         save_uncertainty: bool = False,
         case_key: str = "case",
+        overwrite: bool = False,
     ) -> None:
-        self.files = ResultFiles(output_dir, output_format, save_probabilities, save_uncertainty)
+        self.files = ResultFiles(output_dir, output_format, save_probabilities, save_uncertainty, overwrite)
         self.scheme = scheme
         self.key = key
         self.case_key = case_key
@@ -76,6 +78,7 @@ class SaveSegmentationd(Transform):
             the same items.
 
         Raises:
+            FileExistsError: when there is a file that no run has written, unless ``overwrite``.
             ValueError: when there is no name or a map is missing, or the segmentation is no ``MetaTensor`` or does not
                 fit the format.
         """
@@ -96,9 +99,9 @@ class SaveSegmentationd(Transform):
         if missing:
             raise ValueError(f"there is no {' and no '.join(missing)} to write, only {sorted(map(str, data))}.")
         for name, path in maps.items():
-            with atomic_path(path) as temporary:
+            with own_path(path, self.files.overwrite) as temporary:
                 _write_map(temporary, data[name], as_pages=output_format == "png", source=_source(labels))
-        with atomic_path(target) as temporary:
+        with own_path(target, self.files.overwrite) as temporary:
             self._write_labels(temporary, labels)
         return dict(data)
 

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from .files import atomic_path, read_json, require_writable, write_json
+from .files import atomic_path, read_json, require_writable, sha256_of_file, write_json
 from .flags import require_flags
 from .logs import escaping_logger
 from .machine import device_name, num_cores
+from .own_files import is_own, own_path, require_own
 from .resizing import resize_images
 from .text import nearest_name, printable, spreadsheet_cell
 
@@ -14,13 +15,17 @@ __all__ = [
     "atomic_path",
     "device_name",
     "escaping_logger",
+    "is_own",
     "nearest_name",
     "num_cores",
+    "own_path",
     "printable",
     "read_json",
     "require_flags",
+    "require_own",
     "require_writable",
     "resize_images",
+    "sha256_of_file",
     "spreadsheet_cell",
     "write_json",
 ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -13,12 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "read_json", "require_writable", "write_json"]
+__all__ = ["atomic_path", "read_json", "require_writable", "sha256_of_file", "write_json"]
 
 _UNFINISHED = ".unfinished."  # with which the temporary folders begin
 # a medium that takes nothing more: full, over the user's quota, over the limit of a file's size, broken
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_PROBE = 1 << 20  # bytes
+_CHUNK = 1 << 20  # bytes
 _IN_PLACE = (FileExistsError, NotADirectoryError)  # a file where a folder should be
 
 
@@ -62,8 +63,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def require_writable(folder: str | os.PathLike[str]) -> None:
     """
-    Find out before the work whether results can be written: make the folder when it is missing, write and remove a
-    file.
+    Find out before the work whether results can be written: write a file, which is gone at once, to the folder, or where
+    it is missing to the one that it will be made in.
 
     Args:
         folder: where results will be written.
@@ -72,10 +73,11 @@ def require_writable(folder: str | os.PathLike[str]) -> None:
         OSError: when they cannot; it names the folder and says why, such as a file in its place, missing permissions or
             a full disk.
     """
+    place = Path(folder).absolute()
+    there = next(path for path in (place, *place.parents) if os.path.lexists(path))
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix=_UNFINISHED, dir=folder) as probe:
-            probe.write(bytes(_PROBE))
+        with tempfile.NamedTemporaryFile(prefix=_UNFINISHED, dir=there) as probe:
+            probe.write(bytes(_CHUNK))
             probe.flush()
     except OSError as error:
         reason = "it, or a folder that it lies in, is a file" if isinstance(error, _IN_PLACE) else error.strerror
@@ -103,6 +105,15 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise ValueError(f"{path} is damaged or no JSON: {error}.") from error
 
 
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 checksum of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
     """Write a file as a whole or not at all; its folder is made when it is missing."""
     with atomic_path(path) as temporary:
@@ -126,7 +137,7 @@ def _no_room(error: Exception, temporary: Path) -> OSError | None:
         return None
     try:
         with temporary.open("ab") as file:
-            file.write(bytes(_PROBE))
+            file.write(bytes(_CHUNK))
     except OSError as tried:
         return tried if tried.errno in _NO_ROOM else None
     return None

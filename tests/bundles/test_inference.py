@@ -65,7 +65,7 @@ def writes_pictures(bundle: Path) -> bool:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_file())
+    return sorted(path.name for path in folder.glob("[!.]*") if path.is_file())
 
 
 class TestEveryBundle:

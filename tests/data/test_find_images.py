@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
 from monai_sam2adapter.data import DicomSeries, find_images
+from monai_sam2adapter.utils import own_path
 
 Write = Callable[..., list[Path]]
 STACK = ((0, 0, 0), (0, 0, 2), (0, 0, 4))
@@ -24,6 +27,15 @@ def touch(folder: Path, *names: str) -> list[Path]:
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    return paths
+
+
+def write_images(folder: Path, *names: str, shape: tuple[int, int, int] = (4, 3, 2)) -> list[Path]:
+    for path in (paths := touch(folder, *names)):
+        if path.suffix in (".png", ".tif"):
+            Image.effect_noise(shape[:2], 50).save(path)
+        else:
+            nib.save(nib.Nifti1Image(np.random.default_rng(0).random(shape, np.float32), np.eye(4)), path)
     return paths
 
 
@@ -328,15 +340,88 @@ class TestResults:
     def test_a_case_is_done_when_all_its_files_are_there(
         self, kind: str, name: str, options: dict[str, Any], files: list[str], tmp_path: Path
     ) -> None:
-        sources, out = touch(tmp_path, name, f"y{name[1:]}"), tmp_path / "out"
+        sources, out = write_images(tmp_path, name, f"y{name[1:]}"), tmp_path / "out"
         options = {"kind": kind, "output_dir": out, **options}
         for file in files:
-            assert cases(sources, **options, skip_existing=True) == ["x", "y"]
-            touch(out, file)
+            assert cases(sources, **options, skip_existing=True, overwrite=True) == ["x", "y"]
+            write_images(out, file)
         assert cases(sources, **options, skip_existing=True) == ["y"]
-        assert cases(sources, **options) == ["x", "y"]
-        touch(out, *(file.replace("x_", "y_") for file in files))
+        write_images(out, *(file.replace("x_", "y_") for file in files))
         assert cases(sources, **options, skip_existing=True) == []
+        with pytest.raises(FileExistsError, match=f"replace {2 * len(files)} files that no run has written"):
+            cases(sources, **options)
+        assert cases(sources, **options, overwrite=True) == ["x", "y"]
+
+    @pytest.mark.parametrize("result", ["x_seg.nii.gz", "x_uncertainty.nii.gz"])
+    @pytest.mark.parametrize("own", [False, True])
+    @pytest.mark.parametrize("damage", ["empty", "cut", "a byte", "a page", "another size"])
+    def test_a_result_that_is_not_whole_is_done_again(
+        self, damage: str, own: bool, result: str, tmp_path: Path
+    ) -> None:
+        """And nothing is lost that was not written by this package."""
+        (scan,) = write_images(tmp_path, "x.nii")
+        options = {"output_dir": tmp_path, "save_uncertainty": True}
+        write_images(tmp_path, "x_seg.nii.gz", "x_uncertainty.nii.gz")
+        path = tmp_path / result
+        good = path.read_bytes()
+        if own:
+            with own_path(path, overwrite=True) as temporary:
+                temporary.write_bytes(good)
+        assert cases(scan, **options, skip_existing=True) == []
+        other = write_images(tmp_path / "other", "x.nii.gz", shape=(5, 4, 3))[0].read_bytes()
+        middle = len(good) // 2
+        contents = {"empty": b"", "cut": good[:-5], "a page": b"<html>", "another size": other}
+        contents["a byte"] = good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]
+        path.write_bytes(contents[damage])
+        with pytest.raises(FileExistsError, match=result) if own else pytest.raises(FileExistsError):
+            cases(scan, **options)  # changed since it was written: maybe corrected by hand
+        with pytest.raises(FileExistsError):  # the other result is still of others
+            cases(scan, **options, skip_existing=True)
+        assert cases(scan, **options, skip_existing=True, overwrite=True) == ["x"]
+        assert path.with_name(f"{result}.damaged").read_bytes() == contents[damage]
+        assert not path.exists()
+
+    @pytest.mark.parametrize("place", [".", "sub/..", "link", "sub", ".."], ids=lambda place: place or "same")
+    @pytest.mark.parametrize("overwrite", [False, True])
+    @pytest.mark.parametrize("kind", ["volume", "picture"])
+    def test_no_input_is_replaced_wherever_the_results_go(
+        self, kind: str, overwrite: bool, place: str, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "in"
+        extension = ".png" if kind == "picture" else ".nii.gz"
+        output_format = "png" if kind == "picture" else "nii.gz"
+        (folder / "sub" / "overlays").mkdir(parents=True)
+        (folder / "link").symlink_to(folder)
+        out = folder / place
+        sources = [f"in/p1{extension}"]
+        target = out.resolve() / f"p1_seg{extension}"
+        write_images(target.parent, target.name)
+        sources.append(str(target.relative_to(tmp_path)))
+        write_images(tmp_path, sources[0])
+        options = {"kind": kind, "output_dir": out, "output_format": output_format, "overwrite": overwrite}
+        with pytest.raises(ValueError, match=rf"p1_seg{extension} would replace that input; write elsewhere"):
+            cases([str(tmp_path / source) for source in sources], **options)
+        # by another name of the same file, too
+        os.link(target, tmp_path / f"again{extension}")
+        with pytest.raises(ValueError, match="would replace that input"):
+            cases([str(tmp_path / sources[0]), str(tmp_path / f"again{extension}")], **options)
+        # and labels that are no input are replaced when asked for
+        if overwrite:
+            assert cases(str(tmp_path / sources[0]), **options) == ["p1"]
+        else:
+            with pytest.raises(FileExistsError, match="p1_seg"):
+                cases(str(tmp_path / sources[0]), **options)
+
+    def test_a_picture_over_the_image_replaces_no_input_either(self, tmp_path: Path) -> None:
+        sources = write_images(tmp_path, "a.png", "overlays/a.png")
+        with pytest.raises(ValueError, match=r"overlays/a\.png would replace that input"):
+            cases(sources, "picture", output_dir=tmp_path, output_format="png")
+        assert cases(sources[0], "picture", output_dir=tmp_path, output_format="png") == ["a"]
+
+    def test_the_folder_must_take_files(self, tmp_path: Path) -> None:
+        sources = write_images(tmp_path, "a.nii")
+        with pytest.raises(OSError, match=r"is a file.*a\.nii"):
+            cases(sources, output_dir=tmp_path / "a.nii")
 
     @pytest.mark.parametrize(
         ("kind", "output_format", "message"),

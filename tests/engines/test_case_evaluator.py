@@ -74,7 +74,7 @@ def test_a_broken_file_is_named_and_the_others_are_done(
     ):
         evaluator.run()
     assert results(tmp_path / "out") == ["scan0", "scan2"]
-    assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == ["scan0.png", "scan2.png"]
+    assert sorted(path.name for path in (tmp_path / "out" / "overlays").glob("*.png")) == ["scan0.png", "scan2.png"]
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert any("scan1 failed" in message for message in errors)
     assert list(evaluator.failures) == ["scan1"]
@@ -181,7 +181,7 @@ def test_names_and_reasons_stay_in_their_line(text: str, caplog: pytest.LogCaptu
 
 
 @pytest.mark.parametrize("broken", [0, 1, 2])
-@pytest.mark.parametrize("kind", ["folder", "overlays_is_a_file", "drawing"])
+@pytest.mark.parametrize("kind", ["folder", "of_others", "overlays_is_a_file", "drawing"])
 def test_a_picture_that_fails_ends_nothing(
     scans: list[dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, broken: int
 ) -> None:
@@ -189,6 +189,9 @@ def test_a_picture_that_fails_ends_nothing(
     failed = {f"scan{broken}"}
     if kind == "folder":
         (overlays / f"scan{broken}.png" / "full").mkdir(parents=True)
+    elif kind == "of_others":
+        overlays.mkdir(parents=True)
+        (overlays / f"scan{broken}.png").write_text("precious")
     elif kind == "overlays_is_a_file":
         overlays.parent.mkdir()
         overlays.write_text("")
@@ -203,5 +206,8 @@ def test_a_picture_that_fails_ends_nothing(
         evaluator.run()
     assert set(evaluator.failures) == failed
     assert results(tmp_path / "out") == ["scan0", "scan1", "scan2"]
+    if kind == "of_others":
+        assert (overlays / f"scan{broken}.png").read_text() == "precious"
+        (overlays / f"scan{broken}.png").unlink()
     drawn = {path.stem for path in overlays.glob("*.png") if path.is_file()} if overlays.is_dir() else set()
     assert drawn == {"scan0", "scan1", "scan2"} - failed

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -33,7 +31,7 @@ def test_first_cases_go_to_files_and_tensorboard(
         evaluator.run(epoch)
     writer.close()
     names = [f"patient{n:03d}" for n in range(min(max_cases or 3, 3))]
-    assert sorted(os.listdir(tmp_path / "pictures")) == [f"{name}.png" for name in names]
+    assert sorted(path.name for path in (tmp_path / "pictures").glob("[!.]*")) == [f"{name}.png" for name in names]
     events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()
     assert events.Tags()["images"] == [f"overlay/{name}" for name in names]
@@ -64,7 +62,7 @@ def test_inference_without_labels_shows_two_panels(tmp_path, shape, decollate) -
         decollate=decollate,
         val_handlers=[OverlayImageHandler(CLASSES, output_dir=tmp_path)],
     ).run()
-    assert sorted(os.listdir(tmp_path)) == ["case_0.png", "case_1.png"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["case_0.png", "case_1.png"]
     picture = np.asarray(Image.open(tmp_path / "case_0.png"))
     scale = -(-320 // 6)  # six rows (the second axis) at 320 pixels or more
     assert picture.shape == (TITLE + 6 * scale + TITLE, 2 * 8 * scale + GAP, 3)

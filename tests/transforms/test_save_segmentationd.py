@@ -107,7 +107,7 @@ class TestWhole:
 
         with mock.patch("nibabel.save", write_half), pytest.raises(OSError, match="disk full"):
             save({"pred": old + 1, "case": "x"})
-        assert os.listdir(tmp_path) == ["x_seg.nii.gz"]
+        assert [path.name for path in tmp_path.glob("[!.]*")] == ["x_seg.nii.gz"]
         np.testing.assert_array_equal(nib.load(tmp_path / "x_seg.nii.gz").dataobj, old[0])
 
     def test_without_its_maps_there_is_no_segmentation(self, tmp_path: Path) -> None:

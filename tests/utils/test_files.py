@@ -212,6 +212,7 @@ def _raises(error: Exception) -> Callable[..., object]:
     return function
 
 
-def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:
-    require_writable(tmp_path / "a" / "b")
-    assert os.listdir(tmp_path / "a" / "b") == []
+def test_a_folder_that_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "a" / "b"):
+        require_writable(folder)
+        assert os.listdir(tmp_path) == []

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,12 +13,13 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
+from ...utils import escaping_logger
 from ..geometry import image_meta
 from ..nifti import is_nifti, load_nifti, nifti_place
 
 __all__ = ["NiftiReader"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 
 class NiftiReader(ImageReader):

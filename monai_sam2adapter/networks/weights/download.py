@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import shutil
@@ -18,7 +17,7 @@ from filelock import FileLock
 from monai.utils import look_up_option
 from tqdm import tqdm
 
-from ...utils import atomic_path, escaping_logger
+from ...utils import atomic_path, escaping_logger, sha256_of_file
 from .catalog import SAM2_CATALOG, CatalogEntry
 
 __all__ = ["default_weights_directory", "download_sam2_checkpoint", "sha256_of_file"]
@@ -80,15 +79,6 @@ def download_sam2_checkpoint(
                 return target
     _check_present(entry, target)
     return target
-
-
-def sha256_of_file(path: Path) -> str:
-    """SHA-256 checksum of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _check_present(entry: CatalogEntry, target: Path) -> None:
