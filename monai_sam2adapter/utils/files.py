@@ -63,8 +63,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def require_writable(folder: str | os.PathLike[str]) -> None:
     """
-    Find out before the work whether results can be written: write a file, which is gone at once, to the folder, or where
-    it is missing to the one that it will be made in.
+    Find out before the work whether results can be written: write a file, which is gone at once, to the folder, or
+    where it is missing to the one that it will be made in.
 
     Args:
         folder: where results will be written.
