@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every option of a run is known and right, before anything is read, built or deleted."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+from monai.bundle import ConfigComponent, ConfigParser
+from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
+from monai.utils import BundlePropertyConfig
+
+from ..utils import nearest_name, read_json
+from .options import NOT_COMPUTED, OPTIONS
+
+__all__ = ["check_options"]
+
+# what MONAI itself looks for, and its experiment tracking puts in
+_OF_MONAI = {
+    *("_meta_", "bundle_root", "imports", "initialize", "run", "finalize"),
+    *("tracking_uri", "experiment_name", "run_name", "save_execute_config", "is_not_rank0"),
+    *(
+        str(entry[BundlePropertyConfig.ID]).replace("::", "#")
+        for group in (TrainProperties, InferProperties, MetaProperties)
+        for entry in group.values()
+    ),
+}
+# of all bundles, where some have no use for them: pictures are segmented one by one, weights know their modality
+_IDLE = {"batch_size", "modality"}
+_REFERENCE = re.compile(r"[@%](\w+(?:(?:#|::)\w+)*)")
+
+
+def check_options() -> None:
+    """
+    Refuse a config with options that are unknown or of a wrong value; the first step of every bundle's ``initialize``.
+
+    MONAI's ``run`` takes any ``--option`` and any file for a part of the config: a name that nothing refers to changes
+    nothing, and a wrong value is met hours later, or never. Here
+
+    - a key at the top, or in a section such as ``train``, that nothing refers to (``--adaptor``) is refused with the
+      nearest name. Keys of own config files are fine where something refers to them;
+    - so is an argument that the component does not have (``--network_def#adaptor``);
+    - the options' values must be as :py:data:`monai_sam2adapter.bundle.OPTIONS` says. What has to be computed from data
+      is left for the one that computes it.
+
+    It finds the config among the callers, since MONAI does not hand it to what it builds.
+
+    Raises:
+        ValueError: with all that is wrong, one line each.
+        RuntimeError: when it is not called by a ``monai.bundle.ConfigParser``.
+    """
+    parser = _calling_parser()
+    config: Any = parser.config
+    problems = [*_unknown_keys(config), *_unknown_arguments(config), *_wrong_values(config)]
+    problems = problems or list(_wrong_values(config, parser))
+    if len(problems) > 1:
+        problems = [f"{len(problems)} options are wrong:", *problems]
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def _calling_parser() -> ConfigParser:
+    frame = inspect.currentframe()
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, ConfigParser):
+            return caller
+        frame = frame.f_back
+    raise RuntimeError("check_options is a step of a bundle's config; there is no MONAI ConfigParser that calls it.")
+
+
+def _unknown_keys(config: Mapping[str, Any]) -> Iterator[str]:
+    """Keys that nothing refers to. A macro (``%key``) has put a copy in its place: a copy elsewhere counts, too."""
+    references = {found.replace("::", "#") for text in _texts(config) for found in _REFERENCE.findall(text)}
+    used = set(_IDLE)
+    for name in references | _OF_MONAI:
+        parts = name.split("#")
+        used |= {"#".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+    defaults = _defaults(config)
+    for key, value in config.items():
+        # what the bundle itself gives may have lost its use, where a user has replaced the part that referred to it
+        if key.startswith("_") or value in defaults.get(key, ()) or _is_program(value):
+            continue
+        is_copied = isinstance(value, (Mapping, list)) and bool(value) and _count(config, value) > 1
+        if key not in used and not is_copied:
+            yield _unknown(key, "", [name for name in config if name in OPTIONS and name not in NOT_COMPUTED | {key}])
+        elif key not in references and isinstance(value, Mapping) and "_target_" not in value:
+            own = {name for section in defaults.get(key, ()) if isinstance(section, Mapping) for name in section}
+            for child in value:
+                if f"{key}#{child}" not in used | {f"{key}#{name}" for name in own}:
+                    yield _unknown(child, f"{key}#", [name for name in value if name != child])
+
+
+def _defaults(config: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The values of each key in the bundle's own files."""
+    defaults: dict[str, list[Any]] = {}
+    root = config.get("bundle_root")
+    for file in sorted(Path(root).glob("configs/*.json")) if isinstance(root, str) and "\0" not in root else ():
+        for key, value in (read_json(file) or {}).items():
+            defaults.setdefault(key, []).append(value)
+    return defaults
+
+
+def _is_program(value: Any) -> bool:
+    """A list of steps or an expression that refers to something: what ``run`` is told to run, by any name."""
+    return isinstance(value, (list, str)) and any(_REFERENCE.search(text) for text in _texts(value))
+
+
+def _unknown(key: str, place: str, known: list[str]) -> str:
+    return f"unknown option {place}{key}: {nearest_name(key, known)} Nothing in the config refers to it."
+
+
+def _unknown_arguments(config: Any, place: str = "") -> Iterator[str]:
+    if isinstance(config, list):
+        for index, value in enumerate(config):
+            yield from _unknown_arguments(value, f"{place}{index}#")
+    elif isinstance(config, Mapping):
+        known = _parameters(config.get("_target_"))
+        for key, value in config.items():
+            if known is not None and key not in known and key not in ConfigComponent.non_arg_keys:
+                nearest, target = nearest_name(key, known), config["_target_"]
+                yield f"unknown option {place}{key}: {nearest} {target} has no such argument."
+            yield from _unknown_arguments(value, f"{place}{key}#")
+
+
+def _parameters(target: Any) -> list[str] | None:
+    """Names of the arguments of a function or class; None when it takes any, or cannot be looked at."""
+    component = locate(target) if isinstance(target, str) and "." in target and not target.startswith("$") else None
+    if not callable(component):
+        return None
+    names: list[str] = []
+    # a class hands what it does not know itself on to the next one
+    makers = (
+        [vars(base)["__init__"] for base in component.__mro__ if "__init__" in vars(base)]
+        if inspect.isclass(component)
+        else [component]
+    )
+    for maker in makers:
+        try:
+            parameters = inspect.signature(maker).parameters.values()
+        except (TypeError, ValueError):  # written in C
+            return None
+        names += [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+        if all(one.kind is not one.VAR_KEYWORD for one in parameters):
+            return [name for name in dict.fromkeys(names) if name != "self"]
+    return None
+
+
+def _wrong_values(config: Mapping[str, Any], parser: ConfigParser | None = None) -> Iterator[str]:
+    """Of the options that are plain values, or with a parser of those that are expressions of plain values."""
+    for key, rule in OPTIONS.items():
+        if key not in config:
+            continue
+        value = config[key]
+        if _is_deferred(value):
+            if parser is None or key in NOT_COMPUTED or not _is_computable(key, config):
+                continue
+            value = parser.get_parsed_content(key)
+            parser.ref_resolver.remove_resolved_content(key)  # a later step may give it another value
+        problem = rule.problem(key, value)
+        if problem:
+            yield f"{problem}."
+
+
+def _is_deferred(value: Any) -> bool:
+    return (isinstance(value, str) and value.startswith(("$", "@", "%"))) or (
+        isinstance(value, Mapping) and "_target_" in value
+    )
+
+
+def _is_computable(key: str, config: Mapping[str, Any]) -> bool:
+    """Whether a text can be computed from plain values, without any component, which may read files."""
+    value = config.get(key)
+    if not _is_deferred(value):
+        return True
+    if not isinstance(value, str):
+        return False
+    return all(name in config and name != key and _is_computable(name, config) for name in _REFERENCE.findall(value))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(entry)
+
+
+def _count(config: Any, wanted: Any) -> int:
+    """How often a value is in a config."""
+    entries = config.values() if isinstance(config, Mapping) else config if isinstance(config, list) else ()
+    return int(config == wanted) + sum(_count(entry, wanted) for entry in entries)

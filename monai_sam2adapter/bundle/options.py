@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the options of all bundles may be: one table, by their names."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..metrics import METRIC_PROTOCOLS
+from ..networks.adapters import adapter_names
+from ..networks.nets.adapted_sam2 import WITHOUT_ADAPTER
+from ..networks.nets.dinov2 import DINOV2_VARIANTS
+from ..networks.nets.hiera import POSITIONAL_ENCODINGS
+from ..networks.nets.sam2_config import SAM2_VARIANTS
+from ..utils import nearest_name, printable
+
+__all__ = ["NOT_COMPUTED", "OPTIONS", "Rule"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """
+    Args:
+        expected: what the value has to be, for the message.
+        is_right: whether a value is.
+        choices: the names that it may be, to find the nearest. Defaults to none: it is no name.
+        written: the values on a command line. Defaults to "VALUE".
+    """
+
+    expected: str
+    is_right: Callable[[Any], bool]
+    choices: Collection[str] = ()
+    written: Collection[str] = ("VALUE",)
+
+    def problem(self, name: str, value: Any) -> str:
+        """What is wrong with the value of an option; empty when all is well."""
+        if self.is_right(value):
+            return ""
+        written = " or ".join(f"--{name} {text}" for text in self.written)
+        nearest = f"; {nearest_name(value, self.choices)}" if self.choices and isinstance(value, str) else ""
+        return f"{name} must be {self.expected}, got {printable(repr(value))}{nearest.rstrip('.')}; write {written}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integer(value: Any, low: int, high: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_list_of(value: Any, is_item: Callable[[Any], bool]) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(is_item, value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, (str, os.PathLike)) and bool(str(value).strip()) and "\0" not in str(value)
+
+
+def _is_device(value: Any) -> bool:
+    try:
+        torch.device(value)
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    return not isinstance(value, (int, bool))
+
+
+def _are_flips(value: Any) -> bool:
+    return _is_list_of(value, lambda flip: _is_list_of(flip, lambda axis: _is_integer(axis, 0, 2)) and bool(flip))
+
+
+def _are_names(value: Any, is_name: Callable[[Any], bool]) -> bool:
+    return _is_list_of(value, is_name) and 0 < len(value) == len(set(value))
+
+
+def _integer(low: int, high: int | None = None) -> Rule:
+    limit = f"of at least {low}" if high is None else f"from {low} to {high}"
+    return Rule(f"an integer {limit}", lambda value: _is_integer(value, low, math.inf if high is None else high))
+
+
+def _or_none(rule: Rule) -> Rule:
+    return Rule(f"{rule.expected}, or None", lambda value: value is None or rule.is_right(value), rule.choices)
+
+
+def _one_of(names: Collection[str]) -> Rule:
+    return Rule(f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names, names)
+
+
+_FLAG = Rule("True or False", lambda value: isinstance(value, bool), written=("True", "False"))
+_SHARE = Rule("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
+_PATH = Rule("a path", _is_path)
+_KEYS_AND_VALUES = Rule("a dictionary", lambda value: isinstance(value, Mapping))
+_SIZE = Rule(
+    "an integer of at least 32, or a list of two (height and width in pixels)",
+    lambda value: (
+        _is_integer(value, 32) or (_is_list_of(value, lambda side: _is_integer(side, 32)) and len(value) == 2)
+    ),
+)
+# of components, which are built from a dictionary
+_COMPONENT = Rule(
+    'a component (a dictionary with "_target_") or an expression ("$...", "@...")',
+    lambda value: isinstance(value, Mapping) or not isinstance(value, (str, int, float, list, tuple, type(None))),
+)
+_STEPS = Rule('a list, or an expression ("$...")', lambda value: isinstance(value, (list, tuple)))
+_SECTION = Rule("a dictionary", lambda value: isinstance(value, Mapping))
+
+#: by the names of the options, what they may be; messages write them as on a command line
+OPTIONS: Mapping[str, Rule] = {
+    **dict.fromkeys(("epochs", "batch_size", "val_interval", "num_classes", "num_channels", "crop_size"), _integer(1)),
+    **dict.fromkeys(("num_workers", "num_neighbors", "fold"), _integer(0)),
+    "seed": _integer(0, 2**32 - 1),
+    "slice_axis": _integer(-3, 2),
+    "max_pixels": _or_none(_integer(1)),
+    "max_bits": _or_none(_integer(1)),
+    "ignore_label": _or_none(_integer(0, 255)),
+    "image_size": _SIZE,
+    "spatial_size": _SIZE,
+    "dino_size": Rule("a positive multiple of 14", lambda value: _is_integer(value, 14) and value % 14 == 0),
+    "learning_rate": Rule("a number above 0", lambda value: _is_number(value) and value > 0),
+    **dict.fromkeys(("cache_rate", "flip_prob"), _SHARE),
+    **dict.fromkeys(
+        (
+            *("amp", "resume", "overwrite", "foreground_only", "largest_component", "save_probabilities"),
+            *("save_uncertainty", "skip_existing", "rescale_predictions"),
+        ),
+        _FLAG,
+    ),
+    # without a default in some bundles, which are built without data, too: whoever reads the data misses it
+    "dataset_dir": Rule(
+        "a path, or for inference a list of paths",
+        lambda value: value is None or _is_path(value) or (isinstance(value, (list, tuple)) and bool(value)),
+    ),
+    **dict.fromkeys(("bundle_root", "output_dir", "checkpoint_file", "metadata_file"), _PATH),
+    **dict.fromkeys(("sam2_checkpoint", "dinov2_checkpoint", "init_checkpoint", "split_file"), _or_none(_PATH)),
+    "datalist_key": _or_none(Rule("a text", _is_text)),
+    "task": Rule("a text", _is_text),
+    "variant": _one_of(SAM2_VARIANTS),
+    "dino_variant": _one_of(DINOV2_VARIANTS),
+    "adapter": _one_of((*WITHOUT_ADAPTER, *adapter_names())),
+    "positional_encoding": _one_of(POSITIONAL_ENCODINGS),
+    "output_format": _one_of(("nii.gz", "dicom_seg", "png")),
+    "split": _one_of(("train", "val", "test")),
+    "backend": Rule("a text, such as nccl or gloo", _is_text),
+    "modality": _or_none(
+        Rule("a text, or a list of texts", lambda value: _is_text(value) or (value and _is_list_of(value, _is_text)))
+    ),
+    "metrics": Rule(
+        f"a list of different names of {', '.join(METRIC_PROTOCOLS)}",
+        lambda value: _are_names(value, lambda name: isinstance(name, str) and name in METRIC_PROTOCOLS),
+    ),
+    "class_names": Rule("a list of different texts", lambda value: _are_names(value, _is_text)),
+    "tta_flips": Rule("a list of lists of spatial axes (flips must be lists of spatial axes, 0 to 2)", _are_flips),
+    "normalization": Rule(
+        "a list of dictionaries",
+        lambda value: bool(value) and _is_list_of(value, lambda channel: isinstance(channel, Mapping)),
+    ),
+    "folders": _or_none(_KEYS_AND_VALUES),
+    **dict.fromkeys(
+        ("adapter_config", "trt_args", "description", "default_description", "label_map"), _KEYS_AND_VALUES
+    ),
+    "amp_dtype": Rule(
+        "torch.float16 or torch.bfloat16, as $torch.bfloat16",
+        lambda value: value in (torch.float16, torch.bfloat16),
+    ),
+    "device": Rule("a device, such as cpu or cuda:0", _is_device),
+    **dict.fromkeys(
+        (
+            *("network_def", "network", "summary_writer", "label_scheme", "saver", "preprocessing"),
+            *("postprocessing", "dataset", "dataloader", "inferer", "evaluator", "load_volume", "load_image"),
+        ),
+        _COMPONENT,
+    ),
+    "cases": Rule("a list of dictionaries", lambda value: isinstance(value, (list, tuple))),
+    "handlers": _STEPS,
+    **dict.fromkeys(("imports", "initialize", "training", "evaluating", "inference", "run", "finalize"), _STEPS),
+    **dict.fromkeys(("train", "validate"), _SECTION),
+}
+#: of these, expressions are not for a check to compute: they do work, or depend on what is done before
+NOT_COMPUTED = {name for name, rule in OPTIONS.items() if rule in (_COMPONENT, _STEPS, _SECTION)} | {"device", "cases"}
