@@ -20,9 +20,7 @@ from monai.utils import is_scalar
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from ..utils.files import atomic_path
-from ..utils.flags import require_flags
-from ..utils.logs import escaping_logger
+from ..utils import atomic_path, escaping_logger, require_flags, require_writable
 
 __all__ = ["TrainingCheckpoint"]
 
@@ -120,6 +118,7 @@ class TrainingCheckpoint:
 
         Raises:
             FileNotFoundError: when there is nothing to resume.
+            OSError: when nothing can be written to the folder.
             ValueError: when a new run would overwrite another one, both are asked for, or either is not a bool.
         """
         require_flags(resume=resume, overwrite=overwrite)
@@ -136,6 +135,7 @@ class TrainingCheckpoint:
                 f"{output_dir} holds {' and '.join(found)} of an earlier run. Go on with that run (--resume True), "
                 "write elsewhere (--output_dir), or replace it (--overwrite True)."
             )
+        require_writable(output_dir)
 
     @staticmethod
     def progress(output_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
