@@ -16,7 +16,7 @@ from typing import Any
 
 from monai.utils import look_up_option
 
-from ..utils import escaping_logger, require_flags
+from ..utils import escaping_logger, printable, require_flags
 from .dicom import DicomFolder, DicomSeries
 from .folder_search import FolderSearch
 from .readers import open_picture
@@ -136,7 +136,7 @@ def find_images(
     missing = [str(image.image) for image in found if image.error]
     if len(missing) == len(found):
         incomplete = next((f"{image.image}: {image.error}" for image in found if image.error != _MISSING), "")
-        raise FileNotFoundError(incomplete or f"no file or folder {', '.join(missing)}")
+        raise FileNotFoundError(printable(incomplete or f"no file or folder {', '.join(missing)}"))
     logger.info("%d %ss to segment in %s", len(found) - len(missing), kind, source)
     if missing:
         logger.warning("%d of %d are missing: %s", len(missing), len(found), ", ".join(missing))

@@ -141,5 +141,6 @@ class TestRunCell:
 def test_the_last_line_says_why_a_cell_failed(written: MakeCell, capsys: pytest.CaptureFixture[str]) -> None:
     cell = written(options={"learning_rate": -1.0})
     assert main([cell.folder]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "error: Invalid learning rate: -1.0"
+    reason = "learning_rate must be a number above 0, got -1.0; write --learning_rate VALUE."
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {reason}"
     assert cell.result() is None

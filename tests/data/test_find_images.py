@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from monai_sam2adapter.data import DicomSeries, find_images
+from monai_sam2adapter.data import DicomSeries, ResultFiles, find_images
 from monai_sam2adapter.utils import own_path
 
 Write = Callable[..., list[Path]]
@@ -464,3 +464,23 @@ class TestResults:
         write_dicom(tmp_path / "ct", STACK)[0].write_bytes(b"")
         found = find_images([tmp_path / "ct", tmp_path / "x"], output_dir="out", output_format="dicom_seg")
         assert [item["case"] for item in found] == ["ct", "x"]
+
+
+@pytest.mark.parametrize(
+    "case", ["../x", "/etc/x", "a/../../b", "..", ".", "~", "a\nb", "a\0b", "\x1b[2J", "a\\b", "=1+1"]
+)
+def test_no_name_of_a_case_leads_out_of_the_folder(case: str, tmp_path: Path) -> None:
+    (scan,) = write_images(tmp_path / "in", "a.nii")
+    (tmp_path / "list.json").write_text(json.dumps([{"image": str(scan), "case": case}]), encoding="utf-8")
+    (item,) = find_images(tmp_path / "list.json", output_dir=tmp_path / "out", save_probabilities=True)
+    for path in ResultFiles(tmp_path / "out", save_probabilities=True).paths(item["case"]).values():
+        assert path.parent == tmp_path / "out"
+        assert path.name.isprintable()
+        assert "\\" not in path.name
+
+
+@pytest.mark.parametrize("image", ["x\ny.nii", "x\0.nii", "\x1b[2J.nii"])
+def test_the_name_of_a_missing_image_stays_in_its_line(image: str, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        find_images([str(tmp_path / image)])
+    assert str(caught.value).isprintable()
