@@ -10,6 +10,7 @@ from .datasets import *  # noqa: F403
 from .dicom import *  # noqa: F403
 from .find_images import find_images
 from .label_scheme import LabelScheme
+from .orientation import VolumeAxes, choose_orientation
 from .phantoms import *  # noqa: F403
 from .pixel_values import gray_mask_problem
 from .readers import *  # noqa: F403
@@ -25,7 +26,9 @@ __all__ = [
     "ResultFiles",
     "SeededCacheDataset",
     "SeededIndex",
+    "VolumeAxes",
     "VolumeSliceDataset",
+    "choose_orientation",
     "derive_seed",
     "describe_error",
     "find_images",

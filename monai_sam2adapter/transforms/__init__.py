@@ -6,6 +6,7 @@ from __future__ import annotations
 from .gray_mask_to_labeld import GrayMaskToLabeld
 from .normalize_channelsd import NormalizeChannelsd
 from .one_hot_labelsd import OneHotLabelsd
+from .orient_slicesd import OrientSlicesd
 from .require import (
     RequireDimensionsd,
     RequireFinited,
@@ -21,6 +22,7 @@ __all__ = [
     "GrayMaskToLabeld",
     "NormalizeChannelsd",
     "OneHotLabelsd",
+    "OrientSlicesd",
     "RequireDimensionsd",
     "RequireFinited",
     "RequireHounsfieldd",

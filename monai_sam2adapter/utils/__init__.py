@@ -9,7 +9,7 @@ from .logs import escaping_logger
 from .machine import device_name, num_cores
 from .own_files import is_own, own_path, require_own
 from .resizing import resize_images
-from .text import nearest_name, printable, spreadsheet_cell
+from .text import nearest_name, printable, spreadsheet_cell, warn_once
 
 __all__ = [
     "atomic_path",
@@ -27,5 +27,6 @@ __all__ = [
     "resize_images",
     "sha256_of_file",
     "spreadsheet_cell",
+    "warn_once",
     "write_json",
 ]

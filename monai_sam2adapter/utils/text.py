@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What somebody may have meant, and texts from outside that are safe to show."""
+"""What is said to the user: what somebody may have meant, and texts from outside that are safe to show."""
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Collection
 from difflib import get_close_matches
 
-__all__ = ["nearest_name", "printable", "spreadsheet_cell"]
+__all__ = ["nearest_name", "printable", "spreadsheet_cell", "warn_once"]
 
 _FORMULA = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20")  # the latter as wide as a Chinese character
 
@@ -49,3 +51,9 @@ def spreadsheet_cell(value: object) -> object:
         return value
     starts_one = value.startswith(("\t", "\r", "\n")) or value.lstrip().startswith(_FORMULA)  # programs skip spaces
     return f"'{value}" if starts_one else value
+
+
+@functools.lru_cache(maxsize=10_000)
+def warn_once(logger: logging.Logger, file: str, text: str) -> None:
+    """Log a warning of a file, ``<file> <text>``, unless it was logged before; a training reads its files often."""
+    logger.warning("%s %s", file, text)

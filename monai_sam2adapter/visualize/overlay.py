@@ -122,7 +122,8 @@ def output_planes(
             Defaults to "pred".
         label_key: key of the truth, like the prediction; where there is none, its panel is left out. Defaults to
             "label".
-        slice_axis: spatial axis of a volume that is cut into slices. Defaults to -1.
+        slice_axis: spatial axis of a volume that is cut into slices. Where the image's metadata have a
+            ``slice_direction``, that of ``OrientSlicesd``, it is the axis of that one. Defaults to -1.
 
     Returns:
         what to draw.
@@ -143,10 +144,10 @@ def output_planes(
     if len(shapes[0]) == 2:
         planes = {name: _to_plane(name, tensor).swapaxes(0, 1) for name, tensor in tensors.items()}
     else:
-        axis = slice_axis % 3
+        codes = aff2axcodes(image.affine.cpu().numpy()) if isinstance(image, MetaTensor) else ("L", "P", "S")
+        axis = _slice_axis(image, codes, slice_axis)
         tensors["image"] = tensors["image"][:1]
         index = _middle_slice([tensors[name] for name in ("label", "prediction") if name in tensors], axis)
-        codes = aff2axcodes(image.affine.cpu().numpy()) if isinstance(image, MetaTensor) else ("L", "P", "S")
         planes = {
             name: _upright(_to_plane(name, tensor.select(axis + 1, index)), [codes[other] for other in _others(axis)])
             for name, tensor in tensors.items()
@@ -193,6 +194,14 @@ def _middle_slice(masks: Sequence[torch.Tensor], axis: int) -> int:
         if len(found):
             return int(found[len(found) // 2])
     return masks[0].shape[axis + 1] // 2
+
+
+def _slice_axis(image: torch.Tensor, codes: Sequence[str], slice_axis: int) -> int:
+    """Number of the axis of slices, whether or not the volume is turned back to how its file has it."""
+    direction = image.meta.get("slice_direction") if isinstance(image, MetaTensor) else None
+    if direction is None:
+        return slice_axis % 3
+    return [_VERTICALITY[code] for code in codes].index(_VERTICALITY[direction])
 
 
 def _to_plane(name: str, channels: torch.Tensor) -> np.ndarray:

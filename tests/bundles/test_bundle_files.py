@@ -96,7 +96,7 @@ def test_validation_and_inference_prepare_images_alike(bundle: Path) -> None:
     steps = [image_steps(train, "@validate#preprocessing"), image_steps(inference, "@preprocessing")]
     assert steps[0] == steps[1]
     assert len(steps[0]) > 2
-    turned = "Orientationd" in str(steps[1])  # and turned back
+    turned = "OrientSlicesd" in str(steps[1])  # and turned back
     assert turned == ("Invertd" in str(inference["postprocessing"]))
 
 

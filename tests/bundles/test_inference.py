@@ -12,12 +12,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_runs import BUNDLES, fails_with, network_inputs, parse, read, run
+from bundle_runs import ACDC, BUNDLES, fails_with, network_inputs, parse, read, run
 from PIL import Image
 
 from monai_sam2adapter.data import ISBI2012_CLASS_NAMES, LabelScheme
 
 ISBI, SYNAPSE = BUNDLES / "isbi2012_membrane_segmentation", BUNDLES / "synapse_multiorgan_segmentation"
+VOLUMES = BUNDLES / "volume_segmentation"
 RAS = np.array([[1.5, 0, 0, -30], [0, 2.0, 0, -40], [0, 0, 8.0, 50], [0, 0, 0, 1]])
 
 
@@ -127,25 +128,45 @@ class TestIsbi:
             assert picture.getpalette()[3:6] == list(color)
 
 
-class TestSynapse:
-    def test_labels_turn_with_the_scan(self, predict: Callable[..., Path], tmp_path: Path) -> None:
-        scan = nib.Nifti1Image(draw(40, 36, 5), RAS)
-        to_pir = nib.orientations.ornt_transform(nib.io_orientation(RAS), nib.orientations.axcodes2ornt("PIR"))
-        scans = {"ras": scan, "pir": scan.as_reoriented(to_pir)}
-        (tmp_path / "in").mkdir()
-        for name, image in scans.items():
-            nib.save(image, tmp_path / "in" / f"{name}.nii.gz")
-        out = predict(SYNAPSE, tmp_path / "in")
-        found = {name: nib.load(out / f"{name}_seg.nii.gz") for name in scans}
-        for name, image in scans.items():
-            assert found[name].shape == image.shape
-            np.testing.assert_allclose(found[name].affine, image.affine, atol=1e-5)
-        assert len(np.unique(found["ras"].dataobj)) > 1, "there is something to turn"
-        assert found["pir"].shape == (36, 5, 40)
-        turned_back = nib.as_closest_canonical(found["pir"])
-        np.testing.assert_array_equal(turned_back.dataobj, found["ras"].dataobj)
-        np.testing.assert_allclose(turned_back.affine, RAS, atol=1e-5)
+@pytest.mark.parametrize("bundle_of_volumes", [SYNAPSE, ACDC, VOLUMES], ids=lambda path: path.name)
+def test_labels_are_the_same_however_a_scan_is_stored(
+    bundle_of_volumes: Path, predict: Callable[..., Path], tmp_path: Path
+) -> None:
+    """With an orientation in the header, without one, and with that of a program that knows of none."""
+    voxels = draw(40, 36, 5)
+    (tmp_path / "in").mkdir()
+    orders = [(0, 1, 2), (2, 0, 1), (0, 2, 1), (2, 1, 0)]
+    for order in orders:
+        stored = np.ascontiguousarray(voxels.transpose(order))
+        name = "".join(map(str, order))
+        nib.save(nib.Nifti1Image(stored[::-1], RAS[:, [*order, 3]] * [-1, 1, 1, 1]), tmp_path / f"in/stated{name}.nii")
+        if order[-1] != 0:  # in which order the other axes are, the spacing does not tell
+            spacing = np.diag(np.append(np.diag(RAS)[list(order)], 1))
+            nib.save(nib.Nifti1Image(stored, spacing), tmp_path / f"in/default{name}.nii")
+            silent = nib.Nifti1Image(stored, spacing)
+            silent.set_sform(spacing, 0)
+            silent.set_qform(spacing, 0)
+            nib.save(silent, tmp_path / f"in/silent{name}.nii")
+    of_the_data = {"orientation": "LPS", "slices_by": "both"} if bundle_of_volumes == VOLUMES else {}
+    out = predict(bundle_of_volumes, tmp_path / "in", **of_the_data)
+    for path in (tmp_path / "in").iterdir():
+        scan, found = nib.load(path), nib.load(out / f"{path.stem}_seg.nii.gz")
+        np.testing.assert_allclose(found.affine, scan.affine, atol=1e-4)
+        assert found.shape == scan.shape
+        order = [int(axis) for axis in path.stem[-3:]]
+        step = -1 if "stated" in path.stem else 1
+        expected = np.asarray(nib.load(out / f"{path.stem[:-3]}012_seg.nii.gz").dataobj)[::step]
+        labels = np.asarray(found.dataobj)[::step].transpose(np.argsort(order))
+        np.testing.assert_array_equal(labels, expected, path.stem)
+        assert len(np.unique(expected)) > 1, "there is something to turn"
+        with (
+            Image.open(out / f"overlays/{path.stem}.png") as picture,
+            Image.open(out / f"overlays/{path.stem[:-3]}012.png") as same,
+        ):
+            assert picture.size == same.size
 
+
+class TestSynapse:
     @pytest.mark.parametrize("options", [{"num_classes": 14}, {"num_neighbors": 1}], ids=["14 classes", "2.5D"])
     def test_options_of_the_network(
         self, options: dict[str, Any], predict: Callable[..., Path], tmp_path: Path

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from tqdm import tqdm
 
-from ..geometry import place_problem, shape_problem, voxel_spacing
+from ..geometry import place_problem, shape_problem
+from ..orientation import VolumeAxes
 from ..pixel_values import gray_mask_problem, has_colors, hounsfield_problem, is_jpeg
-from ..readers import ImageFileReader
+from ..readers import ImageFileReader, VolumeReader
 from .report import DatasetReport
 
 __all__ = ["check_image_and_label", "check_images_and_masks"]
@@ -20,9 +19,9 @@ __all__ = ["check_image_and_label", "check_images_and_masks"]
 
 def check_image_and_label(image: str, label: str, report: DatasetReport, hounsfield: bool = False) -> tuple[int, ...]:
     """
-    Read a NIfTI volume and its mask, and write down in the report what they hold and what is wrong with them.
+    Read a volume and its mask, and write down in the report what they hold and what is wrong with them.
 
-    nibabel reads them and not MONAI's ``LoadImage``, which would turn labels that are not integers into such.
+    ``VolumeReader`` reads them, as for training.
 
     Args:
         image: path of the volume; empty when there is none.
@@ -37,8 +36,8 @@ def check_image_and_label(image: str, label: str, report: DatasetReport, hounsfi
     image_volume, label_volume = (_read_volume(path, report) for path in (image, label))
     if image_volume is not None:
         report.shapes.append(image_volume[0].shape)
-        report.spacings.append(voxel_spacing(image_volume[1]))
-        problems = [*_volume_problems(*image_volume, hounsfield), *report.copy_problems(image, image_volume[:1])]
+        report.axes[image] = image_volume[1]
+        problems = [*_volume_problems(image_volume[0], hounsfield), *report.copy_problems(image, image_volume[:1])]
         report.problems += [f"{image}: {problem}" for problem in problems]
     if label_volume is not None:
         report.problems += [f"{label}: {problem}" for problem in _label_problems(label_volume[0], report)]
@@ -95,32 +94,22 @@ def check_images_and_masks(
     ]
 
 
-def _read_volume(path: str, report: DatasetReport) -> tuple[np.ndarray, np.ndarray] | None:
-    """Voxels and affine (4, 4); None, and a problem in the report, when there is nothing that can be read."""
+def _read_volume(path: str, report: DatasetReport) -> tuple[np.ndarray, VolumeAxes] | None:
+    """Voxels and axes; None, and a problem in the report, when there is nothing that can be read."""
     if not path:
         return None
     try:
-        volume = nib.load(path)
-        voxels, affine = np.asanyarray(volume.dataobj), np.asarray(volume.affine)  # type: ignore[attr-defined]
-    # a damaged file makes nibabel, gzip and zlib raise whatever they stumble over, and the check has to go on
-    except Exception as error:
-        report.problems.append(f"{path}: cannot be read ({Path(path).stat().st_size} bytes): {error}")
+        voxels, meta = VolumeReader(channels=None).get_data((path,))
+    except (OSError, ValueError) as error:
+        report.problems.append(f"{path}: {str(error).removeprefix(path).lstrip(': ')}")
         return None
-    if voxels.dtype.kind not in "biuf":
-        report.problems.append(f"{path}: holds {voxels.dtype}, expected one real number a voxel")
-        return None
-    return voxels, affine
+    return voxels, VolumeAxes.of(meta)
 
 
-def _volume_problems(voxels: np.ndarray, affine: np.ndarray, hounsfield: bool) -> list[str]:
-    if voxels.size == 0:
-        return [f"has no voxels: its shape is {voxels.shape}"]
+def _volume_problems(voxels: np.ndarray, hounsfield: bool) -> list[str]:
     problems = []
     if voxels.ndim != 3:
         problems.append(f"has {voxels.ndim} dimensions, shape {voxels.shape}; expected one volume of 3")
-    spacing = voxel_spacing(affine)
-    if not (np.isfinite(spacing).all() and min(spacing) > 0):
-        problems.append(f"has the voxel spacing {_list(spacing)} mm; expected positive numbers")
     finite = np.isfinite(voxels)
     if not finite.all():
         problems.append(f"has {np.isnan(voxels).sum()} NaN and {np.isinf(voxels).sum()} infinite voxels")
@@ -160,10 +149,10 @@ def _label_problems(labels: np.ndarray, report: DatasetReport) -> list[str]:
     return problems
 
 
-def _geometry_problems(image: tuple[np.ndarray, np.ndarray], label: tuple[np.ndarray, np.ndarray]) -> list[str]:
+def _geometry_problems(image: tuple[np.ndarray, VolumeAxes], label: tuple[np.ndarray, VolumeAxes]) -> list[str]:
     problem = shape_problem(image[0].shape, label[0].shape)
     if not problem and image[0].ndim == 3:  # another number is reported with the image
-        problem = place_problem(image[0].shape, image[1], label[1])
+        problem = place_problem(image[0].shape, image[1].affine, label[1].affine)
     return [problem] if problem else []
 
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ...utils.files import read_json, write_json
 from ...utils.logs import escaping_logger
 from ..geometry import voxel_spacing
+from ..orientation import choose_orientation
 from .labels import count_labels, find_classes, read_picture, read_volume, to_classes
 from .layouts import LAYOUTS, LabeledCases, find_labeled_cases, path_of
 from .own_data import picture_datalist, volume_datalist
@@ -32,7 +33,8 @@ _IMAGENET = [{"mean": mean, "std": std} for mean, std in ((123.675, 58.395), (11
 # of foreground voxels that percentiles are taken of, over all cases; of each case every n-th, where there are more
 _MOST_VOXELS = 10_000_000
 # a file of weights that is used with other values of these would give nonsense
-_FIXED = ("class_names", "normalization", "slice_axis", "black_and_white")
+_FIXED = ("class_names", "normalization", "orientation", "slices_by", "slice_axis", "black_and_white")
+_SLICES_BY = {"orientation": "the orientation", "spacing": "the spacing", "both": "the orientation and the spacing"}
 
 
 def describe_volumes(
@@ -52,8 +54,8 @@ def describe_volumes(
     - Normalization, as nnU-Net chooses it: a channel of CT is clipped to the percentiles 0.5 and 99.5 of the foreground
       voxels of all training cases, then normalized by their mean and standard deviation; any other channel is
       normalized to mean 0 and standard deviation 1 in each volume by itself.
-    - Slices are cut along the axis with the largest spacing, in the median; along the last one where all are within
-      5 %.
+    - Slices are cut along the direction of the patient in which the spacing is the largest, in the median; that of the
+      last axis where all are within 5 %. See :py:func:`monai_sam2adapter.data.choose_orientation`.
 
     Source: Isensee et al., "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation",
     arXiv:1904.08128 (normalization, and the plane of the 2D network). Differs in: percentiles of at most 10 million
@@ -76,8 +78,9 @@ def describe_volumes(
     Returns:
         ``class_names``; ``channel_names`` and ``num_channels``; ``normalization``, for each channel ``lower``,
         ``upper``, ``mean`` and ``std`` as :py:class:`monai_sam2adapter.transforms.NormalizeChannelsd` takes them;
-        ``slice_axis``; and ``fingerprint``, with the number of training ``cases``, ``class_voxels`` by name and the
-        median ``spacing`` (mm) and ``size`` (voxels).
+        ``orientation`` and ``slices_by`` as :py:class:`monai_sam2adapter.transforms.OrientSlicesd` takes them, and
+        ``slice_axis``, -1; and ``fingerprint``, with the number of training ``cases``, ``class_voxels`` by name and the
+        median ``spacing`` (mm) and ``size`` (voxels) in that orientation.
 
     Raises:
         FileNotFoundError: as in ``volume_datalist``.
@@ -93,19 +96,20 @@ def describe_volumes(
     if modality is not None:
         channel_names = list(ensure_tuple_rep(modality, number))
     is_ct = [re.search(r"\bct\b", name, re.IGNORECASE) is not None for name in channel_names]
-    key = _key(cases, found.class_names, is_ct, ignore_label)
+    key = _key(cases, found.class_names, is_ct, ignore_label, "orientation")
     fingerprint = _kept_fingerprint(output_dir, key)
     if fingerprint is None:
         class_names = find_classes(found, "volume", progress, ignore_label)[0]
         fingerprint = {**_measure_volumes(cases, class_names, is_ct, progress, ignore_label), "key": key}
-    spacing = fingerprint["spacing"]
     return _described(
         {
             "class_names": list(fingerprint["class_voxels"]),
             "channel_names": channel_names,
             "num_channels": len(channel_names),
             "normalization": fingerprint["foreground"],
-            "slice_axis": int(np.argmax(spacing)) - 3 if max(spacing) > 1.05 * spacing[-1] else -1,
+            "orientation": fingerprint["orientation"],
+            "slices_by": fingerprint["slices_by"],
+            "slice_axis": -1,
             "fingerprint": fingerprint,
         }
     )
@@ -193,8 +197,9 @@ def keep_description(
     kept = (read_json(path) if resume else None) or content
     changed = [key for key in _FIXED if kept.get(key) != content.get(key)]
     if changed:
+        before, now = kept.get(changed[0]), content.get(changed[0])
         raise ValueError(
-            f"the run in {output_dir} had {changed[0]} {kept[changed[0]]!r}, now it is {content.get(changed[0])!r}; "
+            f"the run in {output_dir} had {changed[0]} {before!r}, now it is {now!r}; "
             "resume with the same data and options, or begin a new run elsewhere"
         )
     if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
@@ -258,14 +263,14 @@ def _measure_volumes(
     ignore_label: int | None,
 ) -> dict[str, Any]:
     counts = np.zeros(len(class_names), dtype=np.int64)
-    shapes, spacings = [], []
+    shapes, volumes = [], []
     foreground: list[list[np.ndarray]] = [[] for _ in is_ct]
     for case in tqdm(cases, desc="Describing volumes", unit="volume", disable=not progress):
-        labels, affine = read_volume(case["label"], 1)
+        labels, axes = read_volume(case["label"], 1)
         counted = to_classes(labels, case["label"], False, ignore_label)
         counts += count_labels(counted, case["label"], len(class_names))
         shapes.append(labels.shape[1:])
-        spacings.append(voxel_spacing(affine))
+        volumes.append(axes)
         if any(is_ct):
             image = read_volume(case["image"], len(is_ct))[0]
             if image.shape[1:] != labels.shape[1:]:
@@ -274,11 +279,17 @@ def _measure_volumes(
             step = max(1, int(np.ceil(inside.sum() * len(cases) / _MOST_VOXELS)))
             for values, channel, wanted in zip(foreground, image, is_ct, strict=True):
                 values += [channel[inside][::step].astype(np.float32)] if wanted else []
+    orientation, slices_by = choose_orientation(volumes)
+    turned = [np.argsort(volume.orient(orientation, slices_by)[0][:, 0]) for volume in volumes]
+    spacings = [np.take(voxel_spacing(volume.affine), order) for volume, order in zip(volumes, turned, strict=True)]
+    sizes = [np.take(shape, order) for shape, order in zip(shapes, turned, strict=True)]
     return {
         "cases": len(cases),
         "class_voxels": dict(zip(class_names, counts.tolist(), strict=True)),
+        "orientation": orientation,
+        "slices_by": slices_by,
         "spacing": np.median(spacings, axis=0).round(6).tolist(),
-        "size": np.median(shapes, axis=0).tolist(),
+        "size": np.median(sizes, axis=0).tolist(),
         "foreground": [_percentiles(values) if values else {} for values in foreground],
     }
 
@@ -339,8 +350,11 @@ def _described(description: dict[str, Any]) -> dict[str, Any]:
         lines.append(f"  class {number} {name}: {100 * count / total:.2f} %" + ("" if count else ", IN NO CASE"))
     for name, channel in zip(description["channel_names"], description["normalization"], strict=True):
         lines.append(f"  {name}: {_in_words(channel)}")
-    if "slice_axis" in description:
-        lines.append(f"  slices along axis {description['slice_axis']}, median spacing {fingerprint['spacing']} mm")
+    if "orientation" in description:
+        lines.append(
+            f"  turned to {description['orientation']}, slices along the last axis, which is told by "
+            f"{_SLICES_BY[description['slices_by']]}; median spacing {fingerprint['spacing']} mm"
+        )
     logger.info("\n".join(lines))
     return description
 

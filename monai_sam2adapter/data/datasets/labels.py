@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
+from ..orientation import VolumeAxes
 from ..pixel_values import counted_pixels, gray_mask_problem, is_jpeg
 from ..readers import ImageFileReader, VolumeReader
 from .layouts import LabeledCases
@@ -15,14 +16,14 @@ from .layouts import LabeledCases
 __all__ = ["count_labels", "find_classes", "read_picture", "read_volume", "to_classes"]
 
 
-def read_volume(image: str | Sequence[str], channels: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def read_volume(image: str | Sequence[str], channels: int | None = None) -> tuple[np.ndarray, VolumeAxes]:
     """
     Args:
         image: a file, or one for each channel.
         channels: how many there are; None for any number. Defaults to None.
 
     Returns:
-        values ``(C, X, Y, Z)`` and affine ``(4, 4)``.
+        values ``(C, X, Y, Z)``, and how the axes lie.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -31,7 +32,7 @@ def read_volume(image: str | Sequence[str], channels: int | None = None) -> tupl
     files = (image,) if isinstance(image, str) else tuple(image)
     array, meta = VolumeReader(channels).get_data(files)
     array = array[..., None] if array.ndim == 3 else array.reshape(*array.shape[:3], -1)
-    return np.moveaxis(array, -1, 0), np.asarray(meta["affine"])
+    return np.moveaxis(array, -1, 0), VolumeAxes.of(meta)
 
 
 def read_picture(file: str, labels: bool = False) -> np.ndarray:

@@ -12,7 +12,8 @@ from monai.utils import look_up_option
 from tqdm import tqdm
 
 from ...utils.logs import escaping_logger
-from ..geometry import place_problem, shape_problem, voxel_spacing
+from ..geometry import place_problem, shape_problem
+from ..orientation import VolumeAxes
 from .labels import count_labels, find_classes, read_picture, read_volume, to_classes
 from .layouts import LabeledCases, find_labeled_cases, path_of
 from .report import DatasetReport
@@ -243,28 +244,28 @@ def _check_case(
     black_and_white: bool,
 ) -> None:
     label_file = case["label"]
-    affines = []
-    arrays = []
+    arrays, places = [], []
     for path, channels in ((case["image"], len(found.channel_names) if found.channel_names else None), (label_file, 1)):
         try:
             if kind == "volume":
-                array, affine = read_volume(path, channels)
+                array, axes = read_volume(path, channels)
             else:
-                array, affine = read_picture(path, labels=path == label_file), np.eye(4)
+                array, axes = read_picture(path, labels=path == label_file), VolumeAxes(np.eye(4))
         except (OSError, ValueError) as error:
             report.problems.append(str(error))
             return
         arrays.append(array)
-        affines.append(affine)
+        places.append(axes)
     image, labels = arrays
     report.shapes.append(image.shape[1:] if kind == "volume" else image.shape[:0:-1])
     if kind == "volume":
-        report.spacings.append(voxel_spacing(affines[0]))
+        report.axes[file] = places[0]
     if not np.isfinite(image).all():
         report.problems.append(f"{file}: has NaN or infinite {report.voxel_word}s")
     elif any(channel.min() == channel.max() for channel in image):
         report.problems.append(f"{file}: is empty: all {report.voxel_word}s of a channel are equal")
     report.problems += [f"{file}: {problem}" for problem in report.copy_problems(file, list(image))]
+    affines = [axes.affine for axes in places]
     problem = shape_problem(image.shape[1:], labels.shape[1:]) or place_problem(image.shape[1:], *affines)
     if problem:
         report.problems.append(f"{label_file}: {problem}")

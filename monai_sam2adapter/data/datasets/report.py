@@ -6,10 +6,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from ...utils import printable
+from ..geometry import voxel_spacing
+from ..orientation import VolumeAxes, unlike_the_rest
 
 __all__ = ["DatasetReport", "format_report"]
 
@@ -28,7 +31,7 @@ class DatasetReport:
         class_names: what the labels stand for, from 0 on; no other label is allowed.
         counts: for every part of the split, how many there are of each thing, such as patients, volumes and slices.
         shapes: shape of every image that could be read.
-        spacings: voxel spacing of every image that could be read, in mm; none for images without such.
+        axes: axes and spacing of every volume that could be read, by its file; none for images without such.
         problems: one text for every problem, with the file that it is in.
         image_word: what an image is called in the printed report. Defaults to "volume".
         voxel_word: what its elements are called there. Defaults to "voxel".
@@ -41,13 +44,18 @@ class DatasetReport:
     class_names: tuple[str, ...]
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
-    spacings: list[tuple[float, ...]] = field(default_factory=list)
+    axes: dict[str, VolumeAxes] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     image_word: str = "volume"
     voxel_word: str = "voxel"
     voxels: np.ndarray = field(init=False)
     volumes_with_class: np.ndarray = field(init=False)
     _files_of_contents: dict[bytes, str] = field(init=False, repr=False, default_factory=dict)
+
+    @property
+    def spacings(self) -> list[tuple[float, ...]]:
+        """Voxel spacing of every volume that could be read, in mm."""
+        return [voxel_spacing(axes.affine) for axes in self.axes.values()]
 
     def __post_init__(self) -> None:
         self.voxels = np.zeros(len(self.class_names), dtype=np.int64)
@@ -93,7 +101,8 @@ def format_report(report: DatasetReport) -> str:
         report: the report.
 
     Returns:
-        several lines: counts, sizes, spacings, label histogram and problems.
+        several lines: counts, sizes, axes and spacing of each volume, those that differ from the rest, label histogram
+        and problems.
     """
     lines = [f"{report.name} in {report.folder}", ""]
     columns = list(dict.fromkeys(thing for row in report.counts.values() for thing in row))
@@ -102,9 +111,10 @@ def format_report(report: DatasetReport) -> str:
     lines += [*_table(rows, text_column=0), ""]
     if report.shapes:
         lines.append(f"size     {_range(report.shapes, '{:.0f}')} {report.voxel_word}s")
-        if report.spacings:
+        if report.axes:
             lines.append(f"spacing  {_range(report.spacings, '{:.4g}')} mm")
         lines.append("")
+    lines += _axes_lines(report)
     share = 100 * report.voxels / max(int(report.voxels.sum()), 1)
     rows = [["label", "class", f"{report.voxel_word}s", "%", f"{report.image_word}s with it"]]
     for k, name in enumerate(report.class_names):
@@ -115,6 +125,27 @@ def format_report(report: DatasetReport) -> str:
     else:
         lines.append("no problems found")
     return "\n".join(map(printable, lines))
+
+
+def _axes_lines(report: DatasetReport) -> list[str]:
+    """Axes and spacing of every volume, and those that differ from the rest."""
+    if not report.axes:
+        return []
+    rows = [[report.image_word, "axes", "spacing [mm]"]]
+    for file, axes in report.axes.items():
+        spacing = " x ".join(f"{side:.4g}" for side in voxel_spacing(axes.affine))
+        rows.append([_below(file, report.folder), axes.codes if axes.is_stated else "?", spacing])
+    lines = [*_table(rows, text_column=0), ""]
+    others = unlike_the_rest(report.axes)
+    if others:
+        lines.append(f"{len(others)} of {len(report.axes)} {report.image_word}s lie otherwise than the rest:")
+        lines += [*(f"  {_below(file, report.folder)}: {text}" for file, text in others.items()), ""]
+    return lines
+
+
+def _below(file: str, folder: str) -> str:
+    path = Path(file)
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else file
 
 
 def _range(rows: Sequence[tuple[float, ...]], form: str) -> str:

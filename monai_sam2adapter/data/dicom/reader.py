@@ -81,7 +81,7 @@ class DicomReader(ImageReader):
             raise ValueError(f"{img} cannot be read: {error}") from error
         for note in [*geometry.notes, *_unit_notes(img)]:
             logger.warning("%s %s", img, note)
-        return array, {**image_meta(array.shape, geometry.affine), "dicom_series": img}
+        return array, {**image_meta(array.shape, geometry.affine), "dicom_series": img, "slice_axis": 2}
 
 
 def _unit_notes(series: DicomSeries) -> list[str]:

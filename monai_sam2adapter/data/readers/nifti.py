@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import ensure_tuple
 
-from ...utils import escaping_logger
+from ...utils import escaping_logger, warn_once
 from ..geometry import image_meta
 from ..nifti import is_nifti, load_nifti, nifti_place
 
@@ -64,11 +63,6 @@ class NiftiReader(ImageReader):
         array = np.asanyarray(img.dataobj)
         affine, problem = nifti_place(img)
         if problem:
-            _warn_once(str(img.get_filename()), problem)
+            warn_once(logger, str(img.get_filename()), problem)
         meta = image_meta(array.shape[:3], affine, channels_last=array.ndim > 3)
         return array, {**meta, **{name: int(img.header[name]) for name in ("qform_code", "sform_code")}}
-
-
-@functools.lru_cache(maxsize=10_000)
-def _warn_once(file: str, problem: str) -> None:
-    logger.warning("%s %s", file, problem)

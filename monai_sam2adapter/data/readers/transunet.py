@@ -98,7 +98,7 @@ class TransUNetArrayReader(ImageReader):
                 f"the slices from {img[0]} to {img[-1].name} differ in size: {sizes}; are they of one case?"
             )
         array = np.concatenate(parts).transpose(2, 1, 0)
-        return array, image_meta(array.shape, np.diag([-1.0, -1.0, 1.0, 1.0]))
+        return array, {**image_meta(array.shape, np.diag([-1.0, -1.0, 1.0, 1.0])), "slice_axis": 2}
 
     def _decode(self, array: np.ndarray, path: Path) -> np.ndarray:
         """Slices ``(D, H, W)`` in HU or in the challenge's labels."""

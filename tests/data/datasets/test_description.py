@@ -16,6 +16,7 @@ from monai_sam2adapter.data import (
     check_volumes,
     describe_pictures,
     describe_volumes,
+    format_report,
     keep_description,
     read_description,
     volume_datalist,
@@ -57,16 +58,42 @@ class TestVolumes:
         assert [len(channel) for channel in describe(tmp_path, modality=["CT", "PET"])["normalization"]] == [4, 0]
 
     @pytest.mark.parametrize(
-        ("spacing", "axis"), [((1, 1, 3), -1), ((3, 1, 1), -3), ((1, 3, 1), -2), ((1.02, 1, 1), -1)]
+        ("spacing", "orientation", "slices_by"),
+        [
+            ((1, 1, 3), "RAS", "both"),
+            ((3, 1, 1), "ASR", "both"),
+            ((1, 3, 1), "RSA", "both"),
+            ((1.02, 1, 1), "RAS", "orientation"),
+        ],
     )
     def test_slices_lie_across_the_axis_of_the_largest_spacing(
-        self, spacing: tuple[float, ...], axis: int, tmp_path: Path
+        self, spacing: tuple[float, ...], orientation: str, slices_by: str, tmp_path: Path
     ) -> None:
         write_nnunet(tmp_path)
         for path in tmp_path.rglob("*.nii.gz"):
             array = np.asanyarray(nib.load(path).dataobj)
             nib.save(nib.Nifti1Image(array, np.diag([*spacing, 1])), path)
-        assert describe(tmp_path)["slice_axis"] == axis
+        found = describe(tmp_path)
+        assert (found["orientation"], found["slices_by"], found["slice_axis"]) == (orientation, slices_by, -1)
+        assert found["fingerprint"]["spacing"] == [*sorted(spacing)[:2], max(spacing)] or slices_by == "orientation"
+
+    @pytest.mark.parametrize("order", [(2, 0, 1), (2, 1, 0), (0, 2, 1)])
+    def test_volumes_that_are_stored_otherwise_are_described_alike(self, order: Any, tmp_path: Path) -> None:
+        write_nnunet(tmp_path, cases=[f"case_{number:03d}" for number in range(7)])
+        before = describe(tmp_path)
+        for case in volume_datalist(tmp_path, "train")[:2]:
+            for path in (case["image"], case["label"]):
+                image = nib.load(path)
+                array = np.ascontiguousarray(np.asanyarray(image.dataobj).transpose(order))
+                nib.save(nib.Nifti1Image(array, image.affine[:, [*order, 3]]), path)
+        after = describe(tmp_path)
+        before["fingerprint"].pop("key"), after["fingerprint"].pop("key")
+        assert after == before
+        report = format_report(check_volumes(tmp_path, progress=False))
+        codes = "".join(np.array(["R", "A", "S"])[list(order)])
+        assert "2 of 7 volumes lie otherwise than the rest" in report
+        assert report.count(f": axes {codes}, most have RAS") == 2
+        assert sum(line.split()[1:2] == ["RAS"] for line in report.splitlines()) == 5
 
     def test_labels_beyond_the_classes(self, ct_dir: Path) -> None:
         write_volume(ct_dir / "labelsTr/case_000.nii.gz", 0)
