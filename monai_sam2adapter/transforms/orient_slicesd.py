@@ -88,7 +88,9 @@ class OrientSlicesd(MapTransform, InvertibleTransform):
                     warn_once(logger, str(volume.meta.get("filename_or_obj", key)), note)
             # MONAI changes the array of the axes that it is given
             affine, info = volume.affine.cpu().numpy(), self.get_transform_info()
-            items[key] = orientation(volume, affine, ornt.copy(), lazy=False, transform_info=info)
+            turned = orientation(volume, affine, ornt.copy(), lazy=False, transform_info=info)
+            # in the order of memory, too, since the rounding of sums depends on it
+            items[key] = turned.contiguous()
             items[key].applied_operations[-1]["extra_info"]["ornt"] = ornt.tolist()
             direction = direction or nib.aff2axcodes(items[key].affine.cpu().numpy())[self.slice_axis]
             items[key].meta["slice_direction"] = direction

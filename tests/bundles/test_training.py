@@ -9,8 +9,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
+import pytest
 import torch
-from bundle_runs import fails_with, load, parse
+from bundle_runs import fails_with, load, parse, read, run, train
 
 
 def test_the_network_gets_plain_tensors_in_training_and_validation(training: tuple[Path, set[type]]) -> None:
@@ -54,3 +57,27 @@ def test_a_broken_file_stops_the_run_before_it_starts(bundle: Path, options: dic
     broken.write_bytes(b"no image at all")
     with fails_with(broken.name):
         parse(bundle, "train", **options).get_parsed_content("train#dataset")
+
+
+def test_learns_and_scores_the_same_however_the_volumes_are_stored(
+    bundle: Path, options: dict[str, Any], trained: Path, evaluated: Path, tmp_path: Path
+) -> None:
+    """Each volume with its axes in another order and direction."""
+    if "slice_axis" not in read(bundle, "train"):
+        pytest.skip("no bundle for volumes")
+    shutil.copytree(options["dataset_dir"], tmp_path / "data")
+    items = parse(bundle, "train", "evaluate", **options).get_parsed_content("train#dataset#data")
+    items = [*items, *parse(bundle, "train", "evaluate", **options).get_parsed_content("validate#dataset#data")]
+    for number, item in enumerate(items):
+        for key in ("image", "label"):
+            path = tmp_path / "data" / Path(item[key]).relative_to(options["dataset_dir"])
+            image = nib.load(path)
+            stored = [[(1, -1), (2, 1), (0, 1)], [(2, 1), (1, 1), (0, -1)], [(0, 1), (2, -1), (1, 1)]][number % 3]
+            nib.save(image.as_reoriented(np.array(stored)), path)
+    moved = {**options, "dataset_dir": str(tmp_path / "data")}
+    train(bundle, output_dir=tmp_path / "models", **{**moved, "train#trainer#epoch_length": 2})
+    before, after = load(trained), load(tmp_path / "models/model.pt")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    run(bundle, "evaluating", "train", "evaluate", checkpoint_file=trained, output_dir=tmp_path / "eval", **moved)
+    expected, found = (json.loads((folder / "results.json").read_text()) for folder in (evaluated, tmp_path / "eval"))
+    assert expected["metrics"] == found["metrics"]

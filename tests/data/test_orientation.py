@@ -132,15 +132,15 @@ class TestTrainingData:
         [
             ([(THICK, "LPS")], ("LPS", "both")),
             ([((5, 0.7, 0.8), "SLP")], ("LPS", "both")),
-            ([((0.7, 5, 0.8), "LPS")], ("LSP", "both")),
-            ([(EVEN, "RAS")], ("RAS", "orientation")),
-            ([(EVEN, "SRA")], ("SRA", "orientation")),
-            ([((1.2, 1, 1), "RAS")], ("ASR", "orientation")),
+            ([((0.7, 5, 0.8), "RAS")], ("LSP", "both")),
+            ([(EVEN, "RAS")], ("LPS", "orientation")),
+            ([(EVEN, "SRA")], ("LSP", "orientation")),
+            ([((1.2, 1, 1), "RAS")], ("PSL", "orientation")),
             ([(THICK, "LPS"), (EVEN, "LPS")], ("LPS", "both")),
             ([(THICK, "LPS"), (THICK, "LPS"), ((0.7, 5, 0.8), "LPS")], ("LPS", "spacing")),
             ([(THICK, "LPS")] * 19 + [((0.7, 5, 0.8), "LPS")], ("LPS", "both")),
-            ([(THICK, None), ((5, 1, 1), None)], ("LAS", "both")),
-            ([(THICK, None), (THICK, "RPI")], ("RPI", "both")),
+            ([(THICK, None), ((5, 1, 1), None)], ("LPS", "both")),
+            ([((5, 1, 1), None), (THICK, "RPI")], ("LPS", "both")),
         ],
     )
     def test_choice(self, volumes: list, expected: tuple[str, str]) -> None:

@@ -60,10 +60,10 @@ class TestVolumes:
     @pytest.mark.parametrize(
         ("spacing", "orientation", "slices_by"),
         [
-            ((1, 1, 3), "RAS", "both"),
-            ((3, 1, 1), "ASR", "both"),
-            ((1, 3, 1), "RSA", "both"),
-            ((1.02, 1, 1), "RAS", "orientation"),
+            ((1, 1, 3), "LPS", "both"),
+            ((3, 1, 1), "PSL", "both"),
+            ((1, 3, 1), "LSP", "both"),
+            ((1.02, 1, 1), "LPS", "orientation"),
         ],
     )
     def test_slices_lie_across_the_axis_of_the_largest_spacing(
