@@ -153,6 +153,8 @@ def test_labels_are_the_same_however_a_scan_is_stored(
         scan, found = nib.load(path), nib.load(out / f"{path.stem}_seg.nii.gz")
         np.testing.assert_allclose(found.affine, scan.affine, atol=1e-4)
         assert found.shape == scan.shape
+        for code in ("qform_code", "sform_code"):
+            assert found.header[code] == scan.header[code]
         order = [int(axis) for axis in path.stem[-3:]]
         step = -1 if "stated" in path.stem else 1
         expected = np.asarray(nib.load(out / f"{path.stem[:-3]}012_seg.nii.gz").dataobj)[::step]

@@ -235,6 +235,13 @@ def read_description(
         )
     if not isinstance(content, dict) or "class_names" not in content or "normalization" not in content:
         raise ValueError(f"{path} holds no class_names and normalization; copy the one of the training")
+    if "slice_axis" in content and "orientation" not in content:
+        logger.warning(
+            "%s is of an earlier version and does not say in which orientation volumes were cut: each is cut along the "
+            "axis %d of its array; only volumes that are stored as those of the training give right results",
+            path,
+            content["slice_axis"],
+        )
     return content
 
 

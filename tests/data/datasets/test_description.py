@@ -193,6 +193,17 @@ class TestKeptWithTheWeights:
         changed = describe(ct_dir, output_dir=tmp_path)
         assert changed["normalization"] != found["normalization"]
 
+    def test_an_earlier_version_did_not_keep_the_orientation(
+        self, ct_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        found = describe(ct_dir)
+        earlier = {key: value for key, value in found.items() if key not in ("orientation", "slices_by")}
+        keep_description(earlier, tmp_path)
+        assert read_description(tmp_path / "model.pt") == earlier
+        assert "each is cut along the axis -1 of its array" in caplog.text
+        with pytest.raises(ValueError, match=r"had orientation None, now it is 'LPS'; resume with the same"):
+            keep_description(found, tmp_path, resume=True)
+
     def test_a_run_goes_on_with_what_it_began_with(self, ct_dir: Path, tmp_path: Path) -> None:
         found = describe(ct_dir)
         keep_description(found, tmp_path)
