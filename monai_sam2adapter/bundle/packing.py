@@ -21,7 +21,7 @@ from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple_rep
 
 from ..data import read_description
-from ..networks.weights import CheckpointFormatError, CheckpointMismatchError, SAM2Net, load_network_weights
+from ..networks.weights import CheckpointMismatchError, SAM2Net, load_network_weights
 from ..utils.files import atomic_path, write_json
 
 __all__ = ["PackedBundle", "pack_bundle"]
@@ -83,7 +83,8 @@ def pack_bundle(
 
     Args:
         bundle_root: folder of the bundle, whose name becomes the bundle's.
-        weights: flat state dictionary of the whole network, a training's ``model.pt``.
+        weights: a training's ``model.pt``, or another file that
+            :func:`~monai_sam2adapter.networks.weights.load_network_weights` takes.
         output_dir: folder for the zip file, made when missing. Defaults to the working directory.
         url: address that the zip file will have. It goes with the checksum into ``model_info.json`` in ``output_dir``,
             beside what that file holds already. Defaults to None: that file is left alone.
@@ -110,7 +111,7 @@ def pack_bundle(
         metadata = _read_metadata(staged)
         config = _read_config(staged)
         network = _build(config, "network_def")
-        _check_weights(network, weights)
+        weights = _flat_weights(network, weights, Path(temporary))
         metadata = _describe_network(metadata, network, config)
         _check_channels(network, metadata)
         (staged / _METADATA).write_text(_to_json(metadata), encoding="utf-8")
@@ -280,18 +281,19 @@ def _describe_network(metadata: dict[str, Any], network: SAM2Net, config: Config
     return metadata
 
 
-def _check_weights(network: SAM2Net, weights: Path) -> None:
+def _flat_weights(network: SAM2Net, weights: Path, folder: Path) -> Path:
+    """The file to pack, as MONAI loads it: the given one, or one written to ``folder``."""
     try:
         load_network_weights(network, weights)
     except CheckpointMismatchError as error:
         raise CheckpointMismatchError(f"{error} Name its options by --set, such as --set adapter=lw.") from error
-    # the loader also takes checkpoints that wrap the weights, MONAI does not
-    content = torch.load(weights, map_location="cpu", weights_only=True)
-    if content.keys() != network.state_dict().keys():
-        raise CheckpointFormatError(
-            f"{weights} is no flat state dictionary: it holds {', '.join(list(content)[:3])}, ...; expected the names "
-            "of the network's tensors, as in the model.pt of a training."
-        )
+    # the loader also takes checkpoints that wrap the weights or their names, MONAI does not
+    content = torch.load(weights, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(weights))
+    if content.keys() == network.state_dict().keys():
+        return weights
+    flat = folder / "model.pt"
+    torch.save(network.state_dict(), flat)
+    return flat
 
 
 def _check_channels(network: SAM2Net, metadata: Mapping[str, Any]) -> None:

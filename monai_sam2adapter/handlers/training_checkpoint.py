@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import warnings
@@ -17,9 +16,10 @@ import torch
 from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
 from monai.utils import is_scalar
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from ..networks.weights import unwrap_network
+from ..networks.weights.training_state import TRAINING_STATE_FORMAT, read_training_state, tensors_sha256
 from ..utils import atomic_path, escaping_logger, require_flags, require_writable
 
 __all__ = ["TrainingCheckpoint"]
@@ -28,7 +28,6 @@ logger = escaping_logger(__name__)
 
 _LAST = "last.pt"
 _BEST = "model.pt"
-_FORMAT = 2  # in format 1 the frozen parameters stand among the others
 
 
 class TrainingCheckpoint:
@@ -60,7 +59,8 @@ class TrainingCheckpoint:
 
     Args:
         output_dir: folder of the two files; made when missing.
-        network: network in training, also inside ``DistributedDataParallel``.
+        network: network in training, also inside ``DistributedDataParallel`` and ``torch.compile``. Neither shows in
+            the names in the files.
         optimizer: its optimizer.
         lr_scheduler: schedule of the learning rate.
         evaluator: evaluator that the trainer runs, with a key metric that is one number. Its ``metric_cmp_fn`` says
@@ -92,7 +92,7 @@ class TrainingCheckpoint:
         if evaluator.state.key_metric_name is None:
             raise ValueError("the best network is chosen by a key metric: give the evaluator a key_val_metric.")
         self.output_dir = Path(output_dir)
-        self.network: torch.nn.Module = network.module if isinstance(network, DistributedDataParallel) else network
+        self.network = unwrap_network(network)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.evaluator = evaluator
@@ -155,7 +155,7 @@ class TrainingCheckpoint:
         last = Path(output_dir) / _LAST
         if not last.is_file():
             return None
-        saved = _read(last)
+        saved = read_training_state(last)
         return {key: saved[key] for key in ("epoch", "max_epochs", "iteration", "best_metric", "best_metric_epoch")}
 
     def attach(self, engine: Trainer) -> None:
@@ -194,9 +194,9 @@ class TrainingCheckpoint:
             return
         frozen = self._frozen()
         if frozen and self._frozen_sha256 is None:
-            self._frozen_sha256 = _sha256(frozen)
+            self._frozen_sha256 = tensors_sha256(frozen)
         content = {
-            "format": _FORMAT,
+            "format": TRAINING_STATE_FORMAT,
             "network": {name: tensor for name, tensor in self.network.state_dict().items() if name not in frozen},
             "frozen_sha256": self._frozen_sha256,
             "optimizer": self.optimizer.state_dict(),
@@ -263,7 +263,7 @@ class TrainingCheckpoint:
 
     def _restore(self) -> None:
         path = self.output_dir / _LAST
-        saved = _read(path)
+        saved = read_training_state(path)
         max_epochs = self.trainer.state.max_epochs
         if saved["epoch"] >= max_epochs:
             raise ValueError(
@@ -310,7 +310,7 @@ class TrainingCheckpoint:
         """The frozen weights to load besides the file: none when the network has them, else those of model.pt."""
         frozen, best = self._frozen(), self.output_dir / _BEST
         # without a checksum everything was trained, or the file is of format 1, which holds the whole network
-        if sha256 is None or _sha256(frozen) == sha256:
+        if sha256 is None or tensors_sha256(frozen) == sha256:
             return {}
         loaded = getattr(self.network, "base_checkpoint", None)
         if loaded is not None:
@@ -320,7 +320,7 @@ class TrainingCheckpoint:
             )
         found = torch.load(best, map_location="cpu", weights_only=True, mmap=True) if best.is_file() else {}
         base = {name: found[name] for name in frozen if name in found}
-        if _sha256(base) != sha256:
+        if tensors_sha256(base) != sha256:
             raise ValueError(
                 f"{path} holds only what was trained, and its frozen weights are neither in the network nor in {best}. "
                 "Resume with the options that the run was started with (sam2_checkpoint, seed, ...)."
@@ -368,25 +368,6 @@ class TrainingCheckpoint:
 
 def _listed(rates: list[Any]) -> str:
     return ", ".join(map(str, dict.fromkeys(rates)))  # each value once
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
-        raise ValueError(f"{path} is no checkpoint, or a damaged one, and cannot be read: {error}") from error
-    if not isinstance(saved, dict) or saved.get("format") not in (1, _FORMAT):
-        raise ValueError(f"{path} is not a checkpoint of a training run; give the output_dir of the run to resume.")
-    return saved
-
-
-def _sha256(tensors: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _to_plain(value: Any) -> Any:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -97,6 +98,17 @@ class TestContent:
         docs = [f"{NAME}/docs/{path.name}" for path in (BUNDLE / "docs").iterdir()]
         assert names == sorted([*configs, *docs, f"{NAME}/LICENSE", f"{NAME}/models/model.pt"])
 
+    @pytest.mark.parametrize("prefix", ["", "_orig_mod."])
+    def test_weights_that_are_wrapped_are_packed_flat(
+        self, prefix: str, bundle: Path, small_weights: Path, tmp_path: Path
+    ) -> None:
+        flat = torch.load(small_weights, weights_only=True)
+        named = {prefix + name: tensor for name, tensor in flat.items()}
+        torch.save(named if prefix else {"model": named}, tmp_path / "wrapped.pt")
+        packed = pack_bundle(bundle, tmp_path / "wrapped.pt", tmp_path / "out", settings=SETTINGS)
+        with zipfile.ZipFile(packed.path) as archive, archive.open(f"{NAME}/models/model.pt") as file:
+            torch.testing.assert_close(torch.load(io.BytesIO(file.read()), weights_only=True), flat, rtol=0, atol=0)
+
     def test_the_same_input_gives_the_same_bytes(self, bundle: Path, small_weights: Path, tmp_path: Path) -> None:
         first = pack_bundle(BUNDLE, small_weights, tmp_path / "first", settings=SETTINGS)
         second = pack_bundle(bundle, small_weights, tmp_path / "second", settings=SETTINGS)
@@ -170,11 +182,6 @@ class TestRefusals:
         with pytest.raises(ValueError, match=message):
             pack_bundle(BUNDLE, weights, tmp_path, settings=settings)
         assert not list(tmp_path.iterdir())
-
-    def test_weights_that_are_wrapped(self, small_weights: Path, tmp_path: Path) -> None:
-        torch.save({"model": torch.load(small_weights, weights_only=True)}, tmp_path / "wrapped.pt")
-        with pytest.raises(ValueError, match="no flat state dictionary: it holds model"):
-            pack_bundle(BUNDLE, tmp_path / "wrapped.pt", tmp_path, settings=SETTINGS)
 
     def test_weights_that_are_missing_or_code(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError, match="no trained weights"):

@@ -114,7 +114,7 @@ def make_run(
     **arguments: Any,
 ) -> SimpleNamespace:
     """Everything of a training run: network, optimizer, lr_scheduler, trainer, evaluator."""
-    network = network or TinyNetwork()
+    network = TinyNetwork() if network is None else network
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     make = schedule or (lambda opt, n: torch.optim.lr_scheduler.CosineAnnealingLR(opt, T_max=n))
     lr_scheduler = make(optimizer, epochs)

@@ -108,6 +108,19 @@ class TestSaving:
         assert {tensor.device.type for tensor in best.values()} == {"cpu"}
         assert sorted(os.listdir(tmp_path)) == ["last.pt", "model.pt"]
 
+    def test_a_compiled_network_is_saved_and_resumed_as_a_bare_one(self, train, tiny_network, tmp_path) -> None:
+        def compiled() -> torch.nn.Module:
+            return torch.compile(type(tiny_network)(), backend="eager")
+
+        train(until=1, epochs=2, network=compiled())
+        assert saved(tmp_path)["network"].keys() == tiny_network.state_dict().keys()
+        assert torch.load(tmp_path / "model.pt", weights_only=True).keys() == tiny_network.state_dict().keys()
+        last = saved(tmp_path)  # as earlier versions wrote it
+        last["network"] = {f"module._orig_mod.{name}": tensor for name, tensor in last["network"].items()}
+        torch.save(last, tmp_path / "last.pt")
+        resumed, _ = train(epochs=2, network=compiled(), resume=True)
+        assert resumed.trainer.state.epoch == 2
+
     def test_its_place_in_the_list_does_not_matter(self, run_factory, checkpoint_of, tmp_path) -> None:
         """The schedule steps behind it in the list, and yet is saved after its step."""
         run = run_factory(epochs=1)

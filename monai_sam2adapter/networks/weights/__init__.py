@@ -17,6 +17,7 @@ from .sam2 import (
     prepare_base_weights,
     save_sam2_checkpoint,
 )
+from .wrappers import unwrap_names, unwrap_network
 
 __all__ = [
     "INPUT_CHANNELS",
@@ -42,4 +43,6 @@ __all__ = [
     "save_adapter",
     "save_sam2_checkpoint",
     "sha256_of_file",
+    "unwrap_names",
+    "unwrap_network",
 ]

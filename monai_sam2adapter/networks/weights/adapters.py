@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,6 +16,8 @@ from ..._version import __version__
 from ...utils.files import atomic_path
 from .match import SAM2Net, describe_options, match_tensors
 from .read import CheckpointFormatError, CheckpointMismatchError, existing_file, read_checkpoint, read_safetensors
+from .training_state import tensors_sha256
+from .wrappers import unwrap_network
 
 __all__ = ["load_adapter", "load_network_weights", "save_adapter"]
 
@@ -41,7 +42,7 @@ def save_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
         ValueError: when SAM 2's own weights are trained too, which this file would lose.
         FileNotFoundError: when the folder of ``path`` does not exist.
     """
-    path = Path(path)
+    path, net = Path(path), unwrap_network(net)
     _check_frozen(net)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to; create it first.")
@@ -74,7 +75,7 @@ def load_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
         CheckpointFormatError: when the file is damaged, no adapter file, or of a newer format.
         CheckpointMismatchError: when class, configuration, SAM 2 weights, tensor names or shapes differ.
     """
-    path = Path(path)
+    path, net = Path(path), unwrap_network(net)
     metadata, tensors = _read(path)
     _check_config(net, metadata, path)
     _check_base(net, metadata, path)
@@ -99,7 +100,7 @@ def load_network_weights(net: SAM2Net, path: str | os.PathLike[str]) -> None:
         CheckpointMismatchError: when the file is of a network with other options; the message names those of the file.
     """
     path = existing_file(path, "there are no trained weights at {}; train first, or give another file.")
-    saved = read_checkpoint(path)
+    saved, net = read_checkpoint(path), unwrap_network(net)
     own = net.state_dict()
     options = (
         f"It is of a network with {describe_options(saved)}, this one has {describe_options(own)}; give the options "
@@ -112,14 +113,8 @@ def load_network_weights(net: SAM2Net, path: str | os.PathLike[str]) -> None:
 
 def _base_checksum(net: SAM2Net) -> str:
     """SHA-256 over the tensors of a net that the file does not hold, the same on every device."""
-    digest = hashlib.sha256()
     state = net.state_dict()
-    for name in sorted(state.keys() - net.added_state_names()):
-        tensor = state[name].detach().cpu()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        # reshape brings any memory layout into one order; as bytes, since numpy has no bfloat16
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return tensors_sha256({name: state[name] for name in state.keys() - net.added_state_names()}, end="\n")
 
 
 def _check_frozen(net: SAM2Net) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from ...utils.logs import escaping_logger
 from .match import SAM2Net, check_variant, match_tensors
 from .read import CheckpointMismatchError, existing_file, read_checkpoint, read_safetensors
+from .wrappers import unwrap_network
 
 __all__ = ["PeerLoadReport", "load_dinov2_checkpoint", "load_peer_checkpoint"]
 
@@ -90,6 +91,7 @@ def load_peer_checkpoint(net: PeerNet, path: str | os.PathLike[str]) -> PeerLoad
         CheckpointMismatchError: when the file is of another network, or the net has other options than the authors'.
     """
     path = existing_file(path, "there is no file {}; give a file that the authors released.")
+    net = unwrap_network(net)
     _check_adapter(net)
     saved = read_checkpoint(path)
     unused = sorted(name for name in saved if name.startswith(net.peer_unused))

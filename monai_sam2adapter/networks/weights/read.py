@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from .wrappers import unwrap_names
+
 __all__ = [
     "CheckpointError",
     "CheckpointFormatError",
@@ -59,8 +61,8 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     Read the tensors of a file that PyTorch wrote, by their names.
 
     Args:
-        path: an existing file; its tensors bare or below "model" or "state_dict", with or without the prefix
-            ``module.``.
+        path: an existing file; its tensors bare or below "model" or "state_dict", with or without what torch.compile
+            and the parallel wrappers put before their names.
 
     Returns:
         the tensors on the CPU.
@@ -143,6 +145,7 @@ def _unwrap(content: Any, path: Path) -> dict[str, torch.Tensor]:
             f"{path} holds a {type(content).__name__}{keys}, expected tensors by their names, bare or below 'model' "
             "or 'state_dict'."
         )
-    if all(name.startswith("module.") for name in tensors):
-        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
+    try:
+        return unwrap_names(tensors)
+    except ValueError as error:
+        raise CheckpointFormatError(f"{path} holds more than one network: {error}") from error

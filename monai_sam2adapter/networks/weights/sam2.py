@@ -17,6 +17,7 @@ from .catalog import SAM2_CATALOG
 from .download import download_sam2_checkpoint, sha256_of_file
 from .match import SAM2Net, check_variant, guess_variant, match_tensors
 from .read import existing_file, read_checkpoint
+from .wrappers import unwrap_network
 
 __all__ = [
     "SAM2LoadReport",
@@ -90,7 +91,8 @@ def load_sam2_checkpoint(
     Load SAM 2's weights into a net, start its head from them, and name the file in ``net.base_checkpoint``.
 
     All checks come first: after an error the net is as it was. Files of SAM 2 and SAM 2.1 serve, wrapped in
-    ``{"model": ...}`` or ``{"state_dict": ...}``, bare, and with the ``module.`` prefix of a distributed run.
+    ``{"model": ...}`` or ``{"state_dict": ...}``, bare, and with the prefixes of
+    ``torch.compile`` and of a distributed run.
 
     Args:
         net: net to load into, changed in place.
@@ -108,6 +110,7 @@ def load_sam2_checkpoint(
         CheckpointFormatError: when the file is truncated, damaged, or no checkpoint.
         CheckpointMismatchError: when the file is of another variant, or tensors are missing or of another shape.
     """
+    net = unwrap_network(net)
     path = _resolve(checkpoint, directory)
     tensors = read_checkpoint(path)
     own = net.state_dict()
@@ -164,6 +167,7 @@ def prepare_base_weights(
             file.
         CheckpointError: when a file does not fit, see :func:`load_sam2_checkpoint`.
     """
+    net = unwrap_network(net)
     load_dinov2 = getattr(net, "load_dinov2", None)
     if dino_checkpoint is not None and load_dinov2 is None:
         raise ValueError(f"{type(net).__name__} has no DINOv2 to load {dino_checkpoint} into; leave it out.")
@@ -194,6 +198,7 @@ def check_base_weights(
     Raises:
         ValueError: when pretrained parts are frozen and no weights are named for them.
     """
+    net = unwrap_network(net)
     frozen = net.config["freeze"]
     if checkpoint is None and net.base_checkpoint is None and frozen:
         raise ValueError(
@@ -224,6 +229,7 @@ def save_sam2_checkpoint(net: Any, path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: when the network has no class head, or holds something that SAM 2's files have no name for.
     """
+    net = unwrap_network(net)
     check_sam2_layout(net)
     state = net.state_dict()
     tensors = {name: state[name].detach().cpu() for name in sorted(net.sam2_state_names())}
@@ -245,6 +251,7 @@ def check_sam2_layout(net: Any) -> None:
     Raises:
         ValueError: as in :func:`save_sam2_checkpoint`.
     """
+    net = unwrap_network(net)
     if not hasattr(net, "export_head"):
         raise ValueError(f"{type(net).__name__} has no class head to write as SAM 2's; give a PromptFreeSAM2.")
     unnamed = ("adapters", "positional_encoding", "input_projection")
