@@ -19,7 +19,12 @@ from monai.utils import is_scalar
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ..networks.weights import unwrap_network
-from ..networks.weights.training_state import TRAINING_STATE_FORMAT, read_training_state, tensors_sha256
+from ..networks.weights.training_state import (
+    TRAINING_STATE_FORMAT,
+    find_frozen,
+    read_training_state,
+    tensors_sha256,
+)
 from ..utils import atomic_path, escaping_logger, require_flags, require_writable
 
 __all__ = ["TrainingCheckpoint"]
@@ -309,23 +314,20 @@ class TrainingCheckpoint:
     def _find_base(self, sha256: str | None, path: Path) -> dict[str, torch.Tensor]:
         """The frozen weights to load besides the file: none when the network has them, else those of model.pt."""
         frozen, best = self._frozen(), self.output_dir / _BEST
-        # without a checksum everything was trained, or the file is of format 1, which holds the whole network
-        if sha256 is None or tensors_sha256(frozen) == sha256:
-            return {}
         loaded = getattr(self.network, "base_checkpoint", None)
-        if loaded is not None:
+        if loaded is not None and sha256 not in (None, tensors_sha256(frozen)):
             raise ValueError(
                 f"{path} was trained on other frozen weights than {loaded}. Resume with the sam2_checkpoint that the "
                 f"run was started with (and the dinov2_checkpoint), or leave it out to take them from {best}."
             )
-        found = torch.load(best, map_location="cpu", weights_only=True, mmap=True) if best.is_file() else {}
-        base = {name: found[name] for name in frozen if name in found}
-        if tensors_sha256(base) != sha256:
+        base = find_frozen(frozen, sha256, best)
+        if base is None:
             raise ValueError(
                 f"{path} holds only what was trained, and its frozen weights are neither in the network nor in {best}. "
                 "Resume with the options that the run was started with (sam2_checkpoint, seed, ...)."
             )
-        logger.info("Took the frozen weights of the run from %s.", best)
+        if base:
+            logger.info("Took the frozen weights of the run from %s.", best)
         return base
 
     def _check_optimizer(self, saved: Mapping[str, Any], path: Path) -> None:

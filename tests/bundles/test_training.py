@@ -27,6 +27,21 @@ def test_keeps_what_was_trained_and_the_whole_best_network(trained: Path) -> Non
     assert all(isinstance(value, torch.Tensor) for value in best.values())
 
 
+@pytest.mark.parametrize(
+    ("names", "loading"), [(("train", "evaluate"), "evaluating#0"), (("inference",), "inference#1")]
+)
+def test_the_last_epoch_serves_as_the_best_one_does(
+    names: tuple[str, ...], loading: str, bundle: Path, options: dict[str, Any], trained: Path
+) -> None:
+    """Their only epoch was both."""
+    known = read(bundle, names[0])
+    options = {key: value for key, value in options.items() if key in known}
+    parser = parse(bundle, *names, checkpoint_file=str(trained.with_name("last.pt")), **options)
+    parser.get_parsed_content(loading)
+    state = parser.get_parsed_content("network_def").state_dict()
+    torch.testing.assert_close(dict(state), load(trained), rtol=0, atol=0)
+
+
 def test_writes_a_score_for_every_test_case_and_class(
     bundle: Path, options: dict[str, Any], trained: Path, evaluated: Path
 ) -> None:

@@ -392,9 +392,9 @@ class TestResuming:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            pytest.param(b"", "no checkpoint, or a damaged one", id="empty"),
-            pytest.param(b"PK\x03\x04 not a zip", "no checkpoint, or a damaged one", id="broken"),
-            pytest.param(None, "no checkpoint, or a damaged one", id="truncated"),
+            pytest.param(b"", "last.pt is empty", id="empty"),
+            pytest.param(b"PK\x03\x04 not a zip", "last.pt is truncated", id="broken"),
+            pytest.param(None, "last.pt is truncated", id="truncated"),
             pytest.param({"conv.weight": torch.zeros(1)}, "is not a checkpoint of a training run", id="other"),
         ],
     )

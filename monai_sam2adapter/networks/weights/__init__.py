@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .adapters import load_adapter, load_network_weights, save_adapter
+from .adapters import load_adapter, save_adapter
 from .catalog import SAM2_CATALOG, CatalogEntry
 from .download import default_weights_directory, download_sam2_checkpoint, sha256_of_file
 from .match import INPUT_CHANNELS, SAM2Net
@@ -17,6 +17,7 @@ from .sam2 import (
     prepare_base_weights,
     save_sam2_checkpoint,
 )
+from .trained import load_network_weights
 from .wrappers import unwrap_names, unwrap_network
 
 __all__ = [

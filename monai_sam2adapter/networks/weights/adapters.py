@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of trained networks: whole ones, and the trained part only, which names the SAM 2 weights that it goes with."""
+"""Files with the trained part of a network only, which name the SAM 2 weights that it goes with."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 
 from ..._version import __version__
 from ...utils.files import atomic_path
-from .match import SAM2Net, describe_options, match_tensors
-from .read import CheckpointFormatError, CheckpointMismatchError, existing_file, read_checkpoint, read_safetensors
+from .match import SAM2Net, match_tensors
+from .read import CheckpointFormatError, CheckpointMismatchError, existing_file, read_safetensors
 from .training_state import tensors_sha256
 from .wrappers import unwrap_network
 
-__all__ = ["load_adapter", "load_network_weights", "save_adapter"]
+__all__ = ["load_adapter", "save_adapter"]
 
 _FORMAT_KEY, _FORMAT_VERSION = "monai_sam2adapter_format", 1
 # settings of training, which change no tensor's name, shape or meaning
@@ -83,32 +83,6 @@ def load_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
     added = {name: state[name] for name in sorted(names)}
     match_tensors(tensors, added, path, "an adapter file", _ADVICE)
     net.load_state_dict(tensors, strict=False)
-
-
-def load_network_weights(net: SAM2Net, path: str | os.PathLike[str]) -> None:
-    """
-    Load the state dictionary of a whole trained network, such as a bundle's ``models/model.pt``, strictly.
-
-    Args:
-        net: network with the options of the saved one, changed in place.
-        path: the file.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        UnsafeCheckpointError: when the file holds more than tensors and plain containers.
-        CheckpointFormatError: when the file is truncated, damaged, or no checkpoint.
-        CheckpointMismatchError: when the file is of a network with other options; the message names those of the file.
-    """
-    path = existing_file(path, "there are no trained weights at {}; train first, or give another file.")
-    saved, net = read_checkpoint(path), unwrap_network(net)
-    own = net.state_dict()
-    options = (
-        f"It is of a network with {describe_options(saved)}, this one has {describe_options(own)}; give the options "
-        "that it was trained with."
-    )
-    match_tensors(saved, own, path, "a whole one", options)
-    net.load_state_dict(saved)
-    net.base_checkpoint = f"the one in {path.name}"  # the file does not tell its name
 
 
 def _base_checksum(net: SAM2Net) -> str:

@@ -23,8 +23,13 @@ __all__ = [
     "UnsafeCheckpointError",
     "existing_file",
     "read_checkpoint",
+    "read_content",
     "read_safetensors",
+    "tensors_in",
 ]
+
+
+_WRAPPING_KEYS = ("model", "state_dict", "network")  # the last one in our own last.pt
 
 
 class CheckpointError(ValueError):
@@ -61,8 +66,8 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
     Read the tensors of a file that PyTorch wrote, by their names.
 
     Args:
-        path: an existing file; its tensors bare or below "model" or "state_dict", with or without what torch.compile
-            and the parallel wrappers put before their names.
+        path: an existing file; its tensors bare or below "model", "state_dict" or "network", with or without what
+            torch.compile and the parallel wrappers put before their names.
 
     Returns:
         the tensors on the CPU.
@@ -71,7 +76,7 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         UnsafeCheckpointError: when the file holds more than tensors and plain containers.
         CheckpointFormatError: when the file is truncated, damaged, or no checkpoint.
     """
-    return _unwrap(_load(path), path)
+    return tensors_in(read_content(path), path)
 
 
 def read_safetensors(path: Path, kind: str, advice: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
@@ -96,11 +101,25 @@ def read_safetensors(path: Path, kind: str, advice: str) -> tuple[dict[str, str]
         raise CheckpointFormatError(f"{path} is no {kind}, or damaged ({error}). {advice}") from error
 
 
-def _load(path: Path) -> Any:
+def read_content(path: Path, mmap: bool = True) -> Any:
+    """
+    Read all that PyTorch wrote to a file.
+
+    Args:
+        path: an existing file.
+        mmap: whether tensors stay on the disk until they are used, so that a large file is not held in memory beside
+            the net that they are copied into. Defaults to True.
+
+    Returns:
+        what was saved, its tensors on the CPU.
+
+    Raises:
+        UnsafeCheckpointError: when the file holds more than tensors and plain containers.
+        CheckpointFormatError: when the file is truncated, damaged, or no checkpoint.
+    """
     _check_format(path)
     try:
-        # Mapped, so that a large file is not held in memory beside the net that its tensors are copied into.
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         found = ", ".join(sorted(set(re.findall(r"GLOBAL (\S+)", str(error))))) or "objects of Python"
         raise UnsafeCheckpointError(
@@ -132,9 +151,18 @@ def _check_format(path: Path) -> None:
         )
 
 
-def _unwrap(content: Any, path: Path) -> dict[str, torch.Tensor]:
-    """Take the tensors by their names out of what training scripts put around them, into a new dict."""
-    for key in ("model", "state_dict"):
+def tensors_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    """
+    Take the tensors by their names out of what training scripts put around them, into a new dict.
+
+    Args:
+        content: as :func:`read_content` gives it.
+        path: its file, for the message.
+
+    Raises:
+        CheckpointFormatError: when there are none, or those of two networks.
+    """
+    for key in _WRAPPING_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
@@ -142,8 +170,8 @@ def _unwrap(content: Any, path: Path) -> dict[str, torch.Tensor]:
     if not tensors:
         keys = f" with the keys {list(content)[:5]}" if isinstance(content, Mapping) else ""
         raise CheckpointFormatError(
-            f"{path} holds a {type(content).__name__}{keys}, expected tensors by their names, bare or below 'model' "
-            "or 'state_dict'."
+            f"{path} holds a {type(content).__name__}{keys}, expected tensors by their names, bare or below "
+            f"{', '.join(map(repr, _WRAPPING_KEYS[:-1]))} or {_WRAPPING_KEYS[-1]!r}."
         )
     try:
         return unwrap_names(tensors)

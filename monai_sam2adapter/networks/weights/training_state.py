@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from .wrappers import unwrap_names
+from .read import CheckpointFormatError, read_checkpoint, read_content, tensors_in
 
-__all__ = ["TRAINING_STATE_FORMAT", "read_training_state", "tensors_sha256"]
+__all__ = ["TRAINING_STATE_FORMAT", "find_frozen", "is_training_state", "read_training_state", "tensors_sha256"]
 
 TRAINING_STATE_FORMAT = 2
 """In format 1 the frozen parameters stand among the others."""
@@ -29,15 +29,39 @@ def read_training_state(path: Path) -> dict[str, Any]:
         its content; the names of the network's tensors are bare.
 
     Raises:
-        ValueError: when it cannot be read, or is no such file.
+        CheckpointError: when it cannot be read, or is no such file.
     """
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
-        raise ValueError(f"{path} is no checkpoint, or a damaged one, and cannot be read: {error}") from error
-    if not isinstance(saved, dict) or saved.get("format") not in (1, TRAINING_STATE_FORMAT):
-        raise ValueError(f"{path} is not a checkpoint of a training run; give the output_dir of the run to resume.")
-    return {**saved, "network": unwrap_names(saved["network"])}
+    saved = read_content(path, mmap=False)  # the next epoch replaces the file
+    if not is_training_state(saved):
+        raise CheckpointFormatError(
+            f"{path} is not a checkpoint of a training run; give the output_dir of the run to resume."
+        )
+    return {**saved, "network": tensors_in(saved, path)}
+
+
+def is_training_state(content: Any) -> bool:
+    """Whether what was read from a file is the state of a training run."""
+    return isinstance(content, dict) and content.get("format") in (1, TRAINING_STATE_FORMAT)
+
+
+def find_frozen(frozen: Mapping[str, torch.Tensor], sha256: str | None, best: Path) -> dict[str, torch.Tensor] | None:
+    """
+    Look for the frozen weights that belong to a training state.
+
+    Args:
+        frozen: those that the network has.
+        sha256: checksum of those of the state; None when it has none, or holds them.
+        best: the whole network that the run has saved, which need not be there.
+
+    Returns:
+        what has to be loaded besides the state: nothing when the network has the right ones, else those of ``best``;
+        None when neither has them.
+    """
+    if sha256 is None or tensors_sha256(frozen) == sha256:
+        return {}
+    found = read_checkpoint(best) if best.is_file() else {}
+    base = {name: found[name] for name in frozen if name in found}
+    return base if tensors_sha256(base) == sha256 else None
 
 
 def tensors_sha256(tensors: Mapping[str, torch.Tensor], end: str = "") -> str:

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of whole trained networks: the best one of a training, and its last epoch."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .match import SAM2Net, describe_options, match_tensors
+from .read import CheckpointMismatchError, existing_file, read_content, tensors_in
+from .sam2 import prepare_base_weights
+from .training_state import find_frozen, is_training_state
+from .wrappers import unwrap_network
+
+__all__ = ["load_network_weights"]
+
+
+def load_network_weights(
+    net: SAM2Net,
+    path: str | os.PathLike[str],
+    sam2_checkpoint: str | os.PathLike[str] | None = None,
+    dino_checkpoint: str | os.PathLike[str] | None = None,
+) -> None:
+    """
+    Load a whole trained network strictly: a bundle's ``models/model.pt``, or ``last.pt`` of the last epoch.
+
+    ``last.pt`` lacks the frozen weights. They come from the network when it has them, else from the ``model.pt`` beside
+    the file, else from ``sam2_checkpoint`` and ``dino_checkpoint``, and have to be those that it was trained on. All
+    checks come first: after an error the net is as it was.
+
+    Args:
+        net: network with the options of the saved one, changed in place.
+        path: the file.
+        sam2_checkpoint: path or catalog name of SAM 2's weights. Needed only for a ``last.pt`` alone. Defaults to None.
+        dino_checkpoint: the same for a network with DINOv2. Defaults to None.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        UnsafeCheckpointError: when the file holds more than tensors and plain containers.
+        CheckpointFormatError: when the file is truncated, damaged, or no checkpoint.
+        CheckpointMismatchError: when the file is of a network with other options, where the message names those of the
+            file, or when the frozen weights that it was trained on are not found.
+    """
+    path = existing_file(path, "there are no trained weights at {}; train first, or give another file.")
+    content, net = read_content(path), unwrap_network(net)
+    saved, own = tensors_in(content, path), net.state_dict()
+    if is_training_state(content):
+        saved |= _find_base(
+            net, content, saved, path, {"checkpoint": sam2_checkpoint, "dino_checkpoint": dino_checkpoint}
+        )
+    options = (
+        f"It is of a network with {describe_options(saved)}, this one has {describe_options(own)}; give the options "
+        "that it was trained with."
+    )
+    match_tensors(saved, own, path, "a whole one", options)
+    net.load_state_dict(saved)
+    net.base_checkpoint = f"the one in {path.name}"  # the file does not tell its name
+
+
+def _find_base(
+    net: SAM2Net,
+    content: Mapping[str, Any],
+    trained: Mapping[str, torch.Tensor],
+    path: Path,
+    checkpoints: Mapping[str, Any],
+) -> dict[str, torch.Tensor]:
+    """The tensors of the net that a last.pt lacks; where they have no right to be missing, none."""
+    sha256 = content.get("frozen_sha256")
+    own = net.state_dict()
+    missing = own.keys() - trained.keys()
+    trainable = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
+    if sha256 is None or missing & trainable or trained.keys() - own.keys():
+        return {}  # of another network, which the comparison of the names tells
+    frozen, best = {name: own[name] for name in missing}, path.with_name("model.pt")
+    base = find_frozen(frozen, sha256, best)
+    if base is None and any(checkpoints.values()):
+        other = copy.deepcopy(net)
+        prepare_base_weights(other, resume=True, **checkpoints)
+        state = other.state_dict()
+        frozen = {name: state[name] for name in missing}
+        base = find_frozen(frozen, sha256, best)
+    if base is None:
+        given = ", ".join(str(value) for value in checkpoints.values() if value) or "none"
+        raise CheckpointMismatchError(
+            f"{path} holds only what was trained, and the frozen weights that it was trained on are neither in {best} "
+            f"nor in those given ({given}). Give the sam2_checkpoint (and dinov2_checkpoint) that its training was "
+            "started with, or keep its model.pt beside it."
+        )
+    return {**frozen, **base}
