@@ -19,11 +19,12 @@ from monai.utils import is_scalar
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from ..networks.weights import unwrap_network
+from ..networks.weights.match import match_tensors
+from ..networks.weights.read import tensors_sha256
 from ..networks.weights.training_state import (
     TRAINING_STATE_FORMAT,
     find_frozen,
     read_training_state,
-    tensors_sha256,
 )
 from ..utils import atomic_path, escaping_logger, require_flags, require_writable
 
@@ -298,18 +299,10 @@ class TrainingCheckpoint:
         logger.info("Resumed %s after epoch %d of %d, learning rate %s.", path, state.epoch, max_epochs, now)
 
     def _check_network(self, saved: Mapping[str, torch.Tensor], path: Path) -> None:
-        own, frozen = self.network.state_dict(), self._frozen()
-        problems = {
-            "missing in the file": [name for name in own if name not in saved and name not in frozen],
-            "unknown to the network": [name for name in saved if name not in own],
-            "of other shape": [name for name in own if name in saved and own[name].shape != saved[name].shape],
-        }
-        found = [f"{len(names)} tensors {what} ({', '.join(names[:3])})" for what, names in problems.items() if names]
-        if found:
-            raise ValueError(
-                f"{path} was saved from another network: {'; '.join(found)}. Resume with the options that the run was "
-                "started with (variant, adapter, channels, ...)."
-            )
+        frozen = self._frozen()
+        expected = {k: v for k, v in self.network.state_dict().items() if k in saved or k not in frozen}
+        advice = "Resume with the options that the run was started with (variant, adapter, channels, ...)."
+        match_tensors(saved, expected, path, "the run's last epoch", advice)
 
     def _find_base(self, sha256: str | None, path: Path) -> dict[str, torch.Tensor]:
         """The frozen weights to load besides the file: none when the network has them, else those of model.pt."""

@@ -101,7 +101,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"{path} is damaged or no JSON: {error}.") from error
 
 

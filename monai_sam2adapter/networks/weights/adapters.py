@@ -15,8 +15,14 @@ from safetensors.torch import save_file
 from ..._version import __version__
 from ...utils.files import atomic_path
 from .match import SAM2Net, match_tensors
-from .read import CheckpointFormatError, CheckpointMismatchError, existing_file, read_safetensors
-from .training_state import tensors_sha256
+from .read import (
+    CHECKSUM_KEY,
+    CheckpointFormatError,
+    CheckpointMismatchError,
+    existing_file,
+    read_safetensors,
+    tensors_sha256,
+)
 from .wrappers import unwrap_network
 
 __all__ = ["load_adapter", "save_adapter"]
@@ -55,6 +61,7 @@ def save_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
         "config": json.dumps(dict(net.config)),
         "base": net.base_checkpoint or "random",
         "base_sha256": _base_checksum(net),
+        CHECKSUM_KEY: tensors_sha256(tensors),
     }
     with atomic_path(path) as unfinished:
         save_file(tensors, unfinished, metadata)
@@ -119,13 +126,27 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     return metadata, tensors
 
 
+def _config_in(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """Class and configuration of the net that a file was saved from."""
+    try:
+        config: dict[str, Any] = {"net": metadata["net"], **json.loads(metadata["config"])}
+        if "+" in config["adapter"]:  # how version 0.1 wrote several
+            config["adapter"] = config["adapter"].split("+")
+            config["adapter_config"] = [config["adapter_config"][name] for name in config["adapter"]]
+        if not {"base", "base_sha256"} <= metadata.keys():
+            raise KeyError("base")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointFormatError(
+            f"{path} is damaged: its header lacks the class, configuration or base of the net, or has them in another "
+            f"form than save_adapter gives them ({error!r}). Get it again."
+        ) from error
+    return config
+
+
 def _check_config(net: SAM2Net, metadata: Mapping[str, str], path: Path) -> None:
     # through JSON, which makes lists of tuples
     of_net: dict[str, Any] = {"net": type(net).__name__, **json.loads(json.dumps(dict(net.config)))}
-    of_file: dict[str, Any] = {"net": metadata["net"], **json.loads(metadata["config"])}
-    if "+" in of_file.get("adapter", ""):  # how version 0.1 wrote several
-        of_file["adapter"] = of_file["adapter"].split("+")
-        of_file["adapter_config"] = [of_file["adapter_config"][name] for name in of_file["adapter"]]
+    of_file = _config_in(metadata, path)
     differing = [
         f"{key} is {of_file.get(key)!r} in the file and {of_net.get(key)!r} in the net"
         for key in sorted(of_net.keys() | of_file.keys())

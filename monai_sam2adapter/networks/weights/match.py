@@ -79,7 +79,7 @@ def match_tensors(
     others: bool = False,
 ) -> None:
     """
-    Compare names, shapes and kinds of numbers of a file's tensors with those that a network takes.
+    Compare names, shapes and kinds of numbers of a file's tensors with those that a network takes; all are finite.
 
     Args:
         tensors: the file's, under the network's names.
@@ -91,7 +91,7 @@ def match_tensors(
 
     Raises:
         CheckpointMismatchError: when a tensor is missing, unknown, or of another shape or kind of number (a quantized
-            file has the right shapes), or the number of input channels differs.
+            file has the right shapes), holds NaN or infinite values, or the number of input channels differs.
     """
     missing = [name for name in expected if name not in tensors]
     unknown = [] if others else sorted(tensors.keys() - expected.keys())
@@ -105,12 +105,14 @@ def match_tensors(
             or tensor.is_floating_point() > tensors[name].is_floating_point()
         )
     ]
+    broken = [name for name in expected if name in tensors and not tensors[name].isfinite().all()]
     problems = [
         f"it {verb} {len(names)} {text}: {_some(names)}"
         for verb, names, text in (
             ("lacks", missing, f"of the {len(expected)} tensors that the network takes from {source}"),
             ("has", unknown, "tensors that the network has not"),
             ("differs in", wrong, "tensors"),
+            ("has NaN or infinite values in", broken, "tensors"),
         )
         if names
     ]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import re
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from .wrappers import unwrap_names
 
 __all__ = [
+    "CHECKSUM_KEY",
     "CheckpointError",
     "CheckpointFormatError",
     "CheckpointMismatchError",
@@ -26,8 +28,14 @@ __all__ = [
     "read_content",
     "read_safetensors",
     "tensors_in",
+    "tensors_sha256",
 ]
 
+
+CHECKSUM_KEY = "tensors_sha256"
+"""Key of a checksum over all tensors in the header of our safetensors files, a format that has none itself."""
+
+_FOLDER = 0x10  # in a zip's attributes
 
 _WRAPPING_KEYS = ("model", "state_dict", "network")  # the last one in our own last.pt
 
@@ -54,8 +62,11 @@ def existing_file(path: str | os.PathLike[str], message: str) -> Path:
 
     Raises:
         FileNotFoundError: when there is none; ``message`` then has the path in place of ``{}``.
+        IsADirectoryError: when it is a folder.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, expected a file of weights; give the path of the file in it.")
     if not path.is_file():
         raise FileNotFoundError(message.format(path))
     return path
@@ -96,9 +107,34 @@ def read_safetensors(path: Path, kind: str, advice: str) -> tuple[dict[str, str]
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+            metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:  # a damaged header ends in any of them
         raise CheckpointFormatError(f"{path} is no {kind}, or damaged ({error}). {advice}") from error
+    if metadata.get(CHECKSUM_KEY, tensors_sha256(tensors)) != tensors_sha256(tensors):
+        raise CheckpointFormatError(
+            f"{path} is damaged: its tensors have not the checksum in its header. Get it again."
+        )
+    return metadata, tensors
+
+
+def tensors_sha256(tensors: Mapping[str, torch.Tensor], end: str = "") -> str:
+    """
+    SHA-256 over names, types, shapes and values of tensors, the same on every device.
+
+    Args:
+        tensors: the tensors by their names, in any order.
+        end: what is written behind each shape; adapter files have a line's end there. Defaults to nothing.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}{end}".encode())
+        # reshape brings any memory layout into one order; as bytes, since numpy has no bfloat16
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_content(path: Path, mmap: bool = True) -> Any:
@@ -117,9 +153,9 @@ def read_content(path: Path, mmap: bool = True) -> Any:
         UnsafeCheckpointError: when the file holds more than tensors and plain containers.
         CheckpointFormatError: when the file is truncated, damaged, or no checkpoint.
     """
-    _check_format(path)
+    is_zip = _check_format(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and is_zip)
     except pickle.UnpicklingError as error:
         found = ", ".join(sorted(set(re.findall(r"GLOBAL (\S+)", str(error))))) or "objects of Python"
         raise UnsafeCheckpointError(
@@ -130,17 +166,14 @@ def read_content(path: Path, mmap: bool = True) -> Any:
         raise CheckpointFormatError(f"{path} is truncated or damaged ({error}). Get it again.") from error
 
 
-def _check_format(path: Path) -> None:
-    """Tell by the first bytes what torch.load would only meet with one of many errors."""
+def _check_format(path: Path) -> bool:
+    """Tell by the first bytes what torch.load would only meet with one of many errors; whether it is PyTorch's zip."""
     with path.open("rb") as file:
         head = file.read(9)
     if not head:
         raise CheckpointFormatError(f"{path} is empty. Get it again.")
     if head.startswith(b"PK"):
-        if not zipfile.is_zipfile(path):
-            raise CheckpointFormatError(
-                f"{path} is truncated: it has {path.stat().st_size} bytes and its end is missing. Get it again."
-            )
+        _check_parts(path)
     elif head[8:] == b"{":
         raise CheckpointFormatError(
             f"{path} is a safetensors file, expected SAM 2's own format (.pt). Adapter files go to load_adapter."
@@ -149,6 +182,22 @@ def _check_format(path: Path) -> None:
         raise CheckpointFormatError(
             f"{path} is not a checkpoint: it begins with {head!r}, which is neither PyTorch's format nor its older one."
         )
+    return head.startswith(b"PK")
+
+
+def _check_parts(path: Path) -> None:
+    """Compare the checksum of each part of PyTorch's zip, which torch.load leaves out."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch.load reads nothing from what is marked as a folder, and hands out memory as it was
+            folders = [part.filename for part in archive.infolist() if part.external_attr & _FOLDER and part.file_size]
+            broken = archive.testzip() or next(iter(folders), None)
+    except Exception as error:  # as many kinds as there are fields in a zip
+        raise CheckpointFormatError(
+            f"{path} is truncated or damaged: it has {path.stat().st_size} bytes ({error}). Get it again."
+        ) from error
+    if broken is not None:
+        raise CheckpointFormatError(f"{path} is damaged: its part {broken} has a wrong checksum or mark. Get it again.")
 
 
 def tensors_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
@@ -166,7 +215,8 @@ def tensors_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    tensors = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)} if isinstance(content, Mapping) else {}
+    items = content.items() if isinstance(content, Mapping) else ()
+    tensors = {name: value for name, value in items if isinstance(name, str) and isinstance(value, torch.Tensor)}
     if not tensors:
         keys = f" with the keys {list(content)[:5]}" if isinstance(content, Mapping) else ""
         raise CheckpointFormatError(

@@ -3,19 +3,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .read import CheckpointFormatError, read_checkpoint, read_content, tensors_in
+from .read import CheckpointFormatError, read_checkpoint, read_content, tensors_in, tensors_sha256
 
-__all__ = ["TRAINING_STATE_FORMAT", "find_frozen", "is_training_state", "read_training_state", "tensors_sha256"]
+__all__ = ["TRAINING_STATE_FORMAT", "find_frozen", "is_training_state", "read_training_state"]
 
 TRAINING_STATE_FORMAT = 2
 """In format 1 the frozen parameters stand among the others."""
+
+_CONTENT: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("network", "optimizer", "lr_scheduler", "scaler"), dict),
+    **dict.fromkeys(("epoch", "iteration", "max_epochs", "best_metric_epoch"), int),
+    "best_metric": (float, int, type(None)),
+}
+_LACKS = object()  # of none of these types
 
 
 def read_training_state(path: Path) -> dict[str, Any]:
@@ -35,6 +41,12 @@ def read_training_state(path: Path) -> dict[str, Any]:
     if not is_training_state(saved):
         raise CheckpointFormatError(
             f"{path} is not a checkpoint of a training run; give the output_dir of the run to resume."
+        )
+    broken = [key for key, kind in _CONTENT.items() if not isinstance(saved.get(key, _LACKS), kind)]
+    if broken:
+        raise CheckpointFormatError(
+            f"{path} is damaged or was not written by a training: {', '.join(broken)} are missing or of a wrong type. "
+            "Resume from another file, or start anew."
         )
     return {**saved, "network": tensors_in(saved, path)}
 
@@ -62,23 +74,3 @@ def find_frozen(frozen: Mapping[str, torch.Tensor], sha256: str | None, best: Pa
     found = read_checkpoint(best) if best.is_file() else {}
     base = {name: found[name] for name in frozen if name in found}
     return base if tensors_sha256(base) == sha256 else None
-
-
-def tensors_sha256(tensors: Mapping[str, torch.Tensor], end: str = "") -> str:
-    """
-    SHA-256 over names, types, shapes and values of tensors, the same on every device.
-
-    Args:
-        tensors: the tensors by their names, in any order.
-        end: what is written behind each shape; adapter files have a line's end there. Defaults to nothing.
-
-    Returns:
-        64 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}{end}".encode())
-        # reshape brings any memory layout into one order; as bytes, since numpy has no bfloat16
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

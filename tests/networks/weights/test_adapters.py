@@ -202,6 +202,7 @@ class TestLoadErrors:
     def test_unfit_tensors_are_named(self, tiny_checkpoint, path, change, message):
         tensors, metadata = load_file(path), metadata_of(path)
         change(tensors, "sam_mask_decoder.class_tokens.weight")
+        del metadata["tensors_sha256"]  # as in files from before there was one
         save_file(tensors, path, metadata)
         assert_refuses(build(tiny_checkpoint), path, CheckpointMismatchError, message)
 

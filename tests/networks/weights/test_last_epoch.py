@@ -11,7 +11,7 @@ import torch
 
 from monai_sam2adapter.networks.nets import PromptFreeSAM2
 from monai_sam2adapter.networks.weights import CheckpointMismatchError, load_network_weights, load_sam2_checkpoint
-from monai_sam2adapter.networks.weights.training_state import tensors_sha256
+from monai_sam2adapter.networks.weights.read import tensors_sha256
 
 
 @pytest.fixture
