@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import numpy as np
 import torch
 from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
@@ -25,8 +24,10 @@ from ..networks.weights.training_state import (
     TRAINING_STATE_FORMAT,
     find_frozen,
     read_training_state,
+    to_plain,
 )
 from ..utils import atomic_path, escaping_logger, require_flags, require_writable
+from .training_folder import check_cases, describe_options, lock_folder, report_options
 
 __all__ = ["TrainingCheckpoint"]
 
@@ -74,11 +75,14 @@ class TrainingCheckpoint:
         resume: whether to go on from ``last.pt`` (``--resume True``). Defaults to False.
         overwrite: whether a new run may replace an earlier one (``--overwrite True``), whose two files are then removed
             when it starts. Defaults to False.
+        cases: options by name that choose the cases, such as fold and split file. They are kept in ``last.pt``, and a
+            run is not resumed with others. Defaults to none.
+        options: options that may change when a run is resumed, which a warning then says. Defaults to none.
 
     Raises:
         ValueError: when ``resume`` or ``overwrite`` is not a bool, or the evaluator has no key metric. When the run
             starts: when it would overwrite another one; when ``last.pt`` cannot be read, or belongs to another network,
-            base or optimizer, or to a run that is finished.
+            base or optimizer, to other cases, or to a run that is finished; when another training is in the folder.
         FileNotFoundError: when the run starts and there is nothing to resume.
     """
 
@@ -93,6 +97,8 @@ class TrainingCheckpoint:
         evaluator: Evaluator,
         resume: bool = False,
         overwrite: bool = False,
+        cases: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         require_flags(resume=resume, overwrite=overwrite)
         if evaluator.state.key_metric_name is None:
@@ -104,6 +110,9 @@ class TrainingCheckpoint:
         self.evaluator = evaluator
         self.resume = resume
         self.overwrite = overwrite
+        self.cases = cases or {}
+        self.options = options or {}
+        self._options: dict[str, str] = {}
         self.best_metric: float | None = None
         self.best_metric_epoch = -1
         self._frozen_sha256: str | None = None
@@ -113,7 +122,12 @@ class TrainingCheckpoint:
         self._validated_at = -1
 
     @staticmethod
-    def check_output_dir(output_dir: str | os.PathLike[str], resume: bool = False, overwrite: bool = False) -> None:
+    def check_output_dir(
+        output_dir: str | os.PathLike[str],
+        resume: bool = False,
+        overwrite: bool = False,
+        cases: Mapping[str, Any] | None = None,
+    ) -> None:
         """
         Refuse a folder that does not fit what is asked; cheap, so that a bundle can call it before it loads any data.
 
@@ -121,16 +135,21 @@ class TrainingCheckpoint:
             output_dir: folder of the checkpoints.
             resume: whether the run is to go on from ``last.pt``. Defaults to False.
             overwrite: whether the files of an earlier run may be replaced. Defaults to False.
+            cases: as for the class.
 
         Raises:
             FileNotFoundError: when there is nothing to resume.
             OSError: when nothing can be written to the folder.
-            ValueError: when a new run would overwrite another one, both are asked for, or either is not a bool.
+            ValueError: when a new run would overwrite another one, both are asked for, or either is not a bool; when
+                another training is in the folder, or the run to resume was started on other cases.
         """
         require_flags(resume=resume, overwrite=overwrite)
         if resume and overwrite:
             raise ValueError("resume and overwrite exclude each other: go on with the earlier run, or replace it.")
-        last = Path(output_dir) / _LAST
+        folder = Path(output_dir)
+        if (folder / ".lock").exists() and idist.get_rank() == 0:
+            lock_folder(folder).release()
+        last = folder / _LAST
         if resume and not last.is_file():
             raise FileNotFoundError(
                 f"nothing to resume: there is no {last}. Give the output_dir of an earlier run, or leave out resume."
@@ -142,6 +161,8 @@ class TrainingCheckpoint:
                 "write elsewhere (--output_dir), or replace it (--overwrite True)."
             )
         require_writable(output_dir)
+        if resume:
+            check_cases(read_training_state(last), cases)
 
     @staticmethod
     def progress(output_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -152,8 +173,8 @@ class TrainingCheckpoint:
             output_dir: folder of the checkpoints.
 
         Returns:
-            ``epoch``, ``max_epochs``, ``iteration``, ``best_metric`` and ``best_metric_epoch`` of its last epoch; None
-            when no epoch has ended.
+            ``epoch``, ``max_epochs``, ``iteration``, ``best_metric`` and ``best_metric_epoch`` of its last epoch, and
+            whether this was ``validated``; None when no epoch has ended.
 
         Raises:
             ValueError: when ``last.pt`` cannot be read.
@@ -162,7 +183,8 @@ class TrainingCheckpoint:
         if not last.is_file():
             return None
         saved = read_training_state(last)
-        return {key: saved[key] for key in ("epoch", "max_epochs", "iteration", "best_metric", "best_metric_epoch")}
+        keys = ("epoch", "max_epochs", "iteration", "best_metric", "best_metric_epoch", "validated")
+        return {key: saved[key] for key in keys}
 
     def attach(self, engine: Trainer) -> None:
         """
@@ -181,7 +203,11 @@ class TrainingCheckpoint:
         """Check the folder, restore or remove the earlier run as asked, and listen from now on, behind all others."""
         if self._is_started:  # the same trainer runs once more
             return
-        self.check_output_dir(self.output_dir, self.resume, self.overwrite)
+        if idist.get_rank() == 0:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            lock = lock_folder(self.output_dir)
+        self.check_output_dir(self.output_dir, self.resume, self.overwrite, self.cases)
+        self._options = describe_options({**self.cases, **self.options})
         if self.resume:
             self._restore()
         elif self.overwrite and idist.get_rank() == 0:
@@ -190,6 +216,8 @@ class TrainingCheckpoint:
                 (self.output_dir / name).unlink(missing_ok=True)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_last)
         trainer.add_event_handler(Events.COMPLETED, self._validate_last)
+        if idist.get_rank() == 0:
+            trainer.add_event_handler(Events.COMPLETED, lambda: lock.release(force=True))
         self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._save_best)
         self._is_started = True
 
@@ -208,6 +236,8 @@ class TrainingCheckpoint:
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": self.lr_scheduler.state_dict(),
             "scaler": {} if trainer.scaler is None else trainer.scaler.state_dict(),
+            "options": self._options,
+            "validated": self._validated_at == trainer.state.iteration,
             "epoch": trainer.state.epoch,
             "iteration": trainer.state.iteration,
             "max_epochs": trainer.state.max_epochs,
@@ -265,19 +295,20 @@ class TrainingCheckpoint:
 
     def _write(self, filename: str, content: Mapping[str, Any]) -> None:
         with atomic_path(self.output_dir / filename) as temporary:
-            torch.save(_to_plain(content), temporary)
+            torch.save(to_plain(content), temporary)
 
     def _restore(self) -> None:
         path = self.output_dir / _LAST
         saved = read_training_state(path)
         max_epochs = self.trainer.state.max_epochs
-        if saved["epoch"] >= max_epochs:
+        if saved["epoch"] > max_epochs or (saved["epoch"] == max_epochs and saved["validated"]):
             raise ValueError(
                 f"the run in {self.output_dir} is finished: {saved['epoch']} of {max_epochs} epochs are done. To train "
                 f"longer, resume with more than {saved['epoch']} epochs (--epochs)."
             )
         self._check_network(saved["network"], path)
         self._check_optimizer(saved["optimizer"], path)
+        report_options(saved, self.options)
         base = self._find_base(saved.get("frozen_sha256"), path)
 
         self.network.load_state_dict({**base, **saved["network"]}, strict=False)  # what is missing is frozen and there
@@ -290,6 +321,7 @@ class TrainingCheckpoint:
         state.epoch = saved["epoch"]
         # whole epochs are done; another batch size makes them as many iterations as it needs
         state.iteration = saved["iteration"] if state.epoch_length is None else saved["epoch"] * state.epoch_length
+        self._saved_at, self._validated_at = state.iteration, state.iteration if saved["validated"] else -1
         self.best_metric, self.best_metric_epoch = saved["best_metric"], saved["best_metric_epoch"]
         if self.best_metric is not None and not (self.output_dir / _BEST).is_file():
             logger.warning("%s is gone from %s: the next validated network replaces it.", _BEST, self.output_dir)
@@ -363,14 +395,3 @@ class TrainingCheckpoint:
 
 def _listed(rates: list[Any]) -> str:
     return ", ".join(map(str, dict.fromkeys(rates)))  # each value once
-
-
-def _to_plain(value: Any) -> Any:
-    """Turn nested values into CPU tensors, dicts, lists and Python numbers, which ``weights_only=True`` can load."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu()
-    if isinstance(value, Mapping):
-        return {key: _to_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_to_plain(item) for item in value)
-    return value.item() if isinstance(value, np.generic) else value

@@ -138,7 +138,7 @@ def make_run(
     )
 
 
-def attach_checkpoint(run: SimpleNamespace, folder: Path, **flags: bool) -> TrainingCheckpoint:
+def attach_checkpoint(run: SimpleNamespace, folder: Path, **flags: Any) -> TrainingCheckpoint:
     """Give the trainer of a run its checkpoints."""
     parts = {name: getattr(run, name) for name in ("network", "optimizer", "lr_scheduler", "evaluator")}
     checkpoint = TrainingCheckpoint(folder, **parts, **flags)

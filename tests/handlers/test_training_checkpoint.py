@@ -6,6 +6,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +23,7 @@ from monai.transforms import RandFlipd, RandGaussianNoised
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, ReduceLROnPlateau, SequentialLR, StepLR
 
 from monai_sam2adapter.data import EpochSampler, VolumeSliceDataset
-from monai_sam2adapter.handlers import TrainingCheckpoint
+from monai_sam2adapter.handlers import TrainingCheckpoint, training_folder
 from monai_sam2adapter.metrics import CaseDiceMetric
 
 NAN = float("nan")
@@ -67,6 +69,10 @@ def saved(folder: Path) -> dict[str, Any]:
     return torch.load(folder / "last.pt", weights_only=True)
 
 
+def checkpoints_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+
+
 def rates(run: Any) -> list[float]:
     return [group["lr"] for group in run.optimizer.param_groups]
 
@@ -106,7 +112,7 @@ class TestSaving:
         best = torch.load(tmp_path / "model.pt", weights_only=True)
         assert set(best) == set(run.network.state_dict())
         assert {tensor.device.type for tensor in best.values()} == {"cpu"}
-        assert sorted(os.listdir(tmp_path)) == ["last.pt", "model.pt"]
+        assert checkpoints_in(tmp_path) == ["last.pt", "model.pt"]
 
     def test_a_compiled_network_is_saved_and_resumed_as_a_bare_one(self, train, tiny_network, tmp_path) -> None:
         def compiled() -> torch.nn.Module:
@@ -196,7 +202,7 @@ class TestSaving:
         run.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=3), lambda engine: engine.terminate())
         run.trainer.run()
         assert saved(tmp_path)["epoch"] == 1
-        assert os.listdir(tmp_path) == ["last.pt"]
+        assert checkpoints_in(tmp_path) == ["last.pt"]
 
     def test_non_finite_weights_are_never_saved(self, build, tmp_path) -> None:
         run, _ = build(epochs=3)
@@ -208,7 +214,7 @@ class TestSaving:
         with pytest.raises(RuntimeError, match=r"at epoch 2: 1 tensors of the network hold NaN .*conv.weight.*--amp F"):
             run.trainer.run()
         assert saved(tmp_path)["epoch"] == 1
-        assert sorted(os.listdir(tmp_path)) == ["last.pt", "model.pt"]
+        assert checkpoints_in(tmp_path) == ["last.pt", "model.pt"]
 
     def test_key_metric_has_to_be_one_number(self, build, run_factory, checkpoint_of, tmp_path) -> None:
         run, _ = build(key_metric=CaseDiceMetric(reduction="mean_batch"))
@@ -258,6 +264,30 @@ class TestResuming:
         assert not torch.equal(second.network.conv.weight, first.network.conv.weight)
         assert checkpoint.best_metric == whole.evaluator.state.best_metric
         assert checkpoint.best_metric_epoch == whole.evaluator.state.best_metric_epoch
+
+    @pytest.mark.parametrize("moment", [Events.STARTED, Events.EPOCH_COMPLETED], ids=["before", "in"])
+    def test_run_killed_at_its_last_validation_is_finished(self, run_factory, build, train, tmp_path, moment) -> None:
+        whole = run_factory(epochs=2)
+        whole.trainer.run()
+        run, _ = build(epochs=2, val_interval=5)
+
+        @run.evaluator.on(moment)
+        def kill() -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run.trainer.run()
+        assert checkpoints_in(tmp_path) == ["last.pt"]
+        assert not TrainingCheckpoint.progress(tmp_path)["validated"]
+        resumed, _ = train(epochs=2, val_interval=5, resume=True)
+        assert_same_state(resumed, whole)
+        progress = TrainingCheckpoint.progress(tmp_path)
+        assert progress["validated"]
+        assert progress["best_metric_epoch"] == 2
+        best = torch.load(tmp_path / "model.pt", weights_only=True)
+        torch.testing.assert_close(best, dict(whole.network.state_dict()), rtol=0, atol=0)
+        with pytest.raises(ValueError, match="is finished: 2 of 2 epochs"):
+            train(epochs=2, val_interval=5, resume=True)
 
     def test_finished_run_goes_on_with_more_epochs(self, run_factory, train, tmp_path) -> None:
         """With a constant learning rate, 2 epochs and 2 more are 4."""
@@ -466,7 +496,77 @@ class TestFrozenBase:
         assert_same_state(second, whole)
 
 
+class TestOptions:
+    """What a run was started with, compared when it is resumed."""
+
+    @pytest.fixture
+    def split(self, tmp_path) -> Path:
+        path = tmp_path / "data" / "split.json"
+        path.parent.mkdir()
+        path.write_text("[1, 2]")
+        return path
+
+    @pytest.fixture
+    def start(self, run_factory, checkpoint_of, tmp_path, split) -> Callable[..., None]:
+        """Run one epoch of a new run, or one more of an earlier one."""
+
+        def _start(cases: Any, options: Any, resume: bool = False) -> None:
+            run = run_factory(epochs=3)
+            checkpoint_of(run, tmp_path / "run", resume=resume, cases=cases, options=options)
+            interrupt_after(run, 2 if resume else 1)
+
+        return _start
+
+    def test_other_cases_are_refused(self, start, tmp_path, split) -> None:
+        known = {"fold": 0, "split_file": str(split), "task": None}
+        start(known, {})
+        before = (tmp_path / "run" / "last.pt").read_bytes()
+        moved = split.rename(split.with_name("moved.json"))
+        edited = split.with_name("edited.json")
+        edited.write_text("[2, 1]")
+        for changed in ({"fold": 1}, {"fold": None}, {"split_file": None}, {"split_file": str(edited)}, {"task": "a"}):
+            cases, (name,) = {**known, "split_file": str(moved), **changed}, changed
+            with pytest.raises(ValueError, match=f"started on other cases: {name} was .* and is .*Resume"):
+                start(cases, {}, resume=True)
+            with pytest.raises(ValueError, match="started on other cases"):
+                TrainingCheckpoint.check_output_dir(tmp_path / "run", resume=True, cases=cases)
+        assert (tmp_path / "run" / "last.pt").read_bytes() == before
+        start({**known, "split_file": moved, "new": 1}, {}, resume=True)  # the same content in another place
+
+    def test_other_options_are_said_once(self, start, caplog) -> None:
+        start({}, {"batch_size": 8, "seed": 0, "image_size": [64, 64]})
+        with caplog.at_level(logging.WARNING):
+            start({}, {"batch_size": 4, "seed": 1, "image_size": [64, 64], "new": 1}, resume=True)
+        found = [message for message in caplog.messages if "other options" in message]
+        assert [message.partition(": ")[2] for message in found] == ["batch_size was 8 and is 4; seed was 0 and is 1."]
+
+
 class TestFolder:
+    def test_a_second_training_is_refused_until_the_first_is_dead(self, train, tmp_path, monkeypatch) -> None:
+        monkeypatch.setattr(training_folder, "LOCK_TIMEOUT", 0.1)
+        script = (
+            "import sys, time; from pathlib import Path; from monai_sam2adapter.handlers import training_folder; "
+            "lock = training_folder.lock_folder(Path(sys.argv[1])); print('locked', flush=True); time.sleep(600)"
+        )
+        path = os.pathsep.join(filter(None, sys.path))
+        command = [sys.executable, "-c", script, str(tmp_path)]
+        first = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
+        try:
+            assert first.stdout.readline() == b"locked\n"
+            message = f"another training writes to {tmp_path}; wait for its end"
+            for flags in ({}, {"overwrite": True}, {"resume": True}):
+                with pytest.raises(ValueError, match=message):
+                    TrainingCheckpoint.check_output_dir(tmp_path, **flags)
+                with pytest.raises(ValueError, match=message):
+                    train(epochs=1, **flags)
+            assert checkpoints_in(tmp_path) == []
+        finally:
+            first.kill()
+            first.communicate()
+        train(epochs=1)
+        train(epochs=2, resume=True)
+        assert saved(tmp_path)["epoch"] == 2
+
     def test_new_run_over_an_old_one_is_refused_unless_asked_for(self, train, tmp_path) -> None:
         train(epochs=1)
         before = (tmp_path / "last.pt").read_bytes()
@@ -480,7 +580,7 @@ class TestFolder:
     def test_overwriting_run_that_dies_early_leaves_no_file_of_the_earlier_one(self, train, tmp_path) -> None:
         train(epochs=1)
         train(until=0, epochs=2, overwrite=True)
-        assert os.listdir(tmp_path) == []
+        assert checkpoints_in(tmp_path) == []
 
     @pytest.mark.parametrize("name", ["resume", "overwrite"])
     @pytest.mark.parametrize("value", ["false", "true", 1, None])
@@ -504,7 +604,13 @@ class TestFolder:
         run, checkpoint = train(until=2, epochs=3)
         length = run.trainer.state.epoch_length
         best = {"best_metric": checkpoint.best_metric, "best_metric_epoch": checkpoint.best_metric_epoch}
-        assert TrainingCheckpoint.progress(tmp_path) == {"epoch": 2, "max_epochs": 3, "iteration": 2 * length, **best}
+        assert TrainingCheckpoint.progress(tmp_path) == {
+            "epoch": 2,
+            "max_epochs": 3,
+            "iteration": 2 * length,
+            "validated": True,
+            **best,
+        }
 
 
 @pytest.mark.parametrize("workers", [(0, 0), (2, 0)], ids=["0", "2-then-0"])

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from .read import CheckpointFormatError, read_checkpoint, read_content, tensors_in, tensors_sha256
 
-__all__ = ["TRAINING_STATE_FORMAT", "find_frozen", "is_training_state", "read_training_state"]
+__all__ = ["TRAINING_STATE_FORMAT", "find_frozen", "is_training_state", "read_training_state", "to_plain"]
 
 TRAINING_STATE_FORMAT = 2
 """In format 1 the frozen parameters stand among the others."""
@@ -48,7 +49,8 @@ def read_training_state(path: Path) -> dict[str, Any]:
             f"{path} is damaged or was not written by a training: {', '.join(broken)} are missing or of a wrong type. "
             "Resume from another file, or start anew."
         )
-    return {**saved, "network": tensors_in(saved, path)}
+    # before it was noted whether the last epoch was validated, a best network has to do
+    return {"validated": path.with_name("model.pt").is_file(), **saved, "network": tensors_in(saved, path)}
 
 
 def is_training_state(content: Any) -> bool:
@@ -74,3 +76,14 @@ def find_frozen(frozen: Mapping[str, torch.Tensor], sha256: str | None, best: Pa
     found = read_checkpoint(best) if best.is_file() else {}
     base = {name: found[name] for name in frozen if name in found}
     return base if tensors_sha256(base) == sha256 else None
+
+
+def to_plain(value: Any) -> Any:
+    """Turn nested values into CPU tensors, dicts, lists and Python numbers, which ``weights_only=True`` can load."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(to_plain(item) for item in value)
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a training run: one training at a time, resumed with the options that it was started with."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ..networks.weights import sha256_of_file
+
+__all__ = ["LOCK_TIMEOUT", "check_cases", "describe_options", "lock_folder", "report_options"]
+
+logger = logging.getLogger(__name__)
+
+LOCK_TIMEOUT = 10.0
+"""Seconds to wait for a lock."""
+
+
+def describe_options(options: Mapping[str, Any] | None) -> dict[str, str]:
+    """Values as text; of a file what counts is the content, wherever it lies."""
+    return {
+        key: f"a file of SHA-256 {sha256_of_file(Path(value))}"
+        if isinstance(value, (str, os.PathLike)) and value and Path(value).is_file()
+        else str(value)
+        for key, value in (options or {}).items()
+    }
+
+
+def check_cases(saved: Mapping[str, Any], cases: Mapping[str, Any] | None) -> None:
+    """
+    Refuse to resume on other cases than the run was started on.
+
+    Raises:
+        ValueError: when an option that chooses them has another value than in ``saved``.
+    """
+    changes = _changes(saved, cases)
+    if changes:
+        raise ValueError(
+            f"the run was started on other cases: {changes}. Resume with the values that it was started with, or start "
+            "another run (--output_dir); else it is validated on cases that it has learned."
+        )
+
+
+def report_options(saved: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Say which options have other values than in ``saved``."""
+    changes = _changes(saved, options)
+    if changes:
+        logger.warning("The run goes on with other options than it was started with: %s.", changes)
+
+
+def _changes(saved: Mapping[str, Any], options: Mapping[str, Any] | None) -> str:
+    earlier, now = saved.get("options", {}), describe_options(options)  # earlier versions have noted none
+    changed = [key for key in now if earlier.get(key, now[key]) != now[key]]
+    return "; ".join(f"{key} was {earlier[key]} and is {now[key]}" for key in changed)
+
+
+def lock_folder(folder: Path) -> FileLock:
+    """
+    The lock of a folder, taken for this process, which may take it again.
+
+    It ends with the process. The workers of a killed one, which share it, need some seconds to notice.
+    """
+    lock = FileLock(folder / ".lock", is_singleton=True)
+    try:
+        lock.acquire(timeout=LOCK_TIMEOUT)
+    except Timeout:
+        raise ValueError(
+            f"another training writes to {folder}; wait for its end, or write elsewhere (--output_dir)."
+        ) from None
+    return lock
