@@ -42,6 +42,17 @@ def test_the_last_epoch_serves_as_the_best_one_does(
     torch.testing.assert_close(dict(state), load(trained), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", ["model.pt", "last.pt"])
+def test_another_training_starts_from_an_earlier_one(
+    name: str, bundle: Path, options: dict[str, Any], trained: Path
+) -> None:
+    options = {**options, "image_size": 64, "init_checkpoint": str(trained.with_name(name))}
+    parser = parse(bundle, "train", **options)
+    parser.get_parsed_content("training#1")
+    state = parser.get_parsed_content("network_def").state_dict()
+    torch.testing.assert_close(dict(state), load(trained), rtol=0, atol=0)
+
+
 def test_writes_a_score_for_every_test_case_and_class(
     bundle: Path, options: dict[str, Any], trained: Path, evaluated: Path
 ) -> None:

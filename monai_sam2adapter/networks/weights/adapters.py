@@ -25,7 +25,7 @@ from .read import (
 )
 from .wrappers import unwrap_network
 
-__all__ = ["load_adapter", "save_adapter"]
+__all__ = ["base_checksum", "config_in", "load_adapter", "read_adapter", "save_adapter"]
 
 _FORMAT_KEY, _FORMAT_VERSION = "monai_sam2adapter_format", 1
 # settings of training, which change no tensor's name, shape or meaning
@@ -60,7 +60,7 @@ def save_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
         "net": type(net).__name__,
         "config": json.dumps(dict(net.config)),
         "base": net.base_checkpoint or "random",
-        "base_sha256": _base_checksum(net),
+        "base_sha256": base_checksum(net),
         CHECKSUM_KEY: tensors_sha256(tensors),
     }
     with atomic_path(path) as unfinished:
@@ -83,7 +83,7 @@ def load_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
         CheckpointMismatchError: when class, configuration, SAM 2 weights, tensor names or shapes differ.
     """
     path, net = Path(path), unwrap_network(net)
-    metadata, tensors = _read(path)
+    metadata, tensors = read_adapter(path)
     _check_config(net, metadata, path)
     _check_base(net, metadata, path)
     state, names = net.state_dict(), net.added_state_names()
@@ -92,7 +92,7 @@ def load_adapter(net: SAM2Net, path: str | os.PathLike[str]) -> None:
     net.load_state_dict(tensors, strict=False)
 
 
-def _base_checksum(net: SAM2Net) -> str:
+def base_checksum(net: SAM2Net) -> str:
     """SHA-256 over the tensors of a net that the file does not hold, the same on every device."""
     state = net.state_dict()
     return tensors_sha256({name: state[name] for name in state.keys() - net.added_state_names()}, end="\n")
@@ -109,7 +109,8 @@ def _check_frozen(net: SAM2Net) -> None:
         )
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+def read_adapter(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Header and tensors of a file that :func:`save_adapter` wrote; errors as of :func:`load_adapter`."""
     advice = "Expected a safetensors file written by save_adapter; SAM 2's own files go to load_sam2_checkpoint."
     metadata, tensors = read_safetensors(existing_file(path, "there is no adapter file {}."), "adapter file", advice)
     version = metadata.get(_FORMAT_KEY)
@@ -126,7 +127,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     return metadata, tensors
 
 
-def _config_in(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+def config_in(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     """Class and configuration of the net that a file was saved from."""
     try:
         config: dict[str, Any] = {"net": metadata["net"], **json.loads(metadata["config"])}
@@ -146,7 +147,7 @@ def _config_in(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
 def _check_config(net: SAM2Net, metadata: Mapping[str, str], path: Path) -> None:
     # through JSON, which makes lists of tuples
     of_net: dict[str, Any] = {"net": type(net).__name__, **json.loads(json.dumps(dict(net.config)))}
-    of_file = _config_in(metadata, path)
+    of_file = config_in(metadata, path)
     differing = [
         f"{key} is {of_file.get(key)!r} in the file and {of_net.get(key)!r} in the net"
         for key in sorted(of_net.keys() | of_file.keys())
@@ -159,7 +160,7 @@ def _check_config(net: SAM2Net, metadata: Mapping[str, str], path: Path) -> None
 
 
 def _check_base(net: SAM2Net, metadata: Mapping[str, str], path: Path) -> None:
-    sha256 = _base_checksum(net)
+    sha256 = base_checksum(net)
     if sha256 != metadata["base_sha256"]:
         raise CheckpointMismatchError(
             f"{path} was trained on other SAM 2 weights: on {metadata['base']!r} (checksum "

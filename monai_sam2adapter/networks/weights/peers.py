@@ -20,13 +20,14 @@ from .match import SAM2Net, check_variant, match_tensors
 from .read import CheckpointMismatchError, existing_file, read_checkpoint, read_safetensors
 from .wrappers import unwrap_network
 
-__all__ = ["PeerLoadReport", "load_dinov2_checkpoint", "load_peer_checkpoint"]
+__all__ = ["POSITIONS", "PeerLoadReport", "fit_positions", "load_dinov2_checkpoint", "load_peer_checkpoint"]
 
 logger = escaping_logger(__name__)
 
 _METHOD = "bottleneck"
 _TRUNK = "image_encoder.trunk"
-_POSITIONS = "dino.model.pos_embed"
+POSITIONS = "dino.model.pos_embed"
+"""Name in a state dictionary of DINOv2's positions, the only tensor that depends on the size of its images."""
 _LAYERS = {"0": "down", "2": "up"}
 _ADVICE = (
     "The authors' networks have variant 'large', adapter 'bottleneck' with its default settings, in_channels 3 and "
@@ -97,7 +98,7 @@ def load_peer_checkpoint(net: PeerNet, path: str | os.PathLike[str]) -> PeerLoad
     unused = sorted(name for name in saved if name.startswith(net.peer_unused))
     tensors = {_our_name(name, net.peer_trunk): saved[name] for name in saved.keys() - set(unused)}
     own = net.state_dict()
-    resized = _fit_positions(tensors, own, _POSITIONS)
+    resized = fit_positions(tensors, own, POSITIONS)
     check_variant(tensors, own, path)
     match_tensors(tensors, own, path, "the authors' file", _ADVICE)
     net.load_state_dict(tensors)
@@ -133,7 +134,7 @@ def load_dinov2_checkpoint(net: nn.Module, path: str | os.PathLike[str]) -> None
         saved = read_checkpoint(path)
     tensors = {f"model.{name}": tensor for name, tensor in saved.items() if name not in _DINOV2_UNUSED}
     own = net.state_dict()
-    _fit_positions(tensors, own, "model.pos_embed")
+    fit_positions(tensors, own, "model.pos_embed")
     match_tensors(tensors, own, path, "DINOv2", _DINOV2_ADVICE)
     net.load_state_dict(tensors)
 
@@ -160,7 +161,7 @@ def _our_name(name: str, trunk: str) -> str:
     )
 
 
-def _fit_positions(tensors: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor], name: str) -> tuple[str, ...]:
+def fit_positions(tensors: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor], name: str) -> tuple[str, ...]:
     """Interpolate DINOv2's positions ``(1, 1 + n * n, C)`` to another image size, as timm does; name what changed."""
     if name not in tensors or name not in own or tensors[name].ndim != 3 or tensors[name].shape == own[name].shape:
         return ()

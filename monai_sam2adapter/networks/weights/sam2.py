@@ -17,6 +17,7 @@ from .catalog import SAM2_CATALOG
 from .download import download_sam2_checkpoint, sha256_of_file
 from .match import SAM2Net, check_variant, guess_variant, match_tensors
 from .read import existing_file, read_checkpoint
+from .start import read_starting_weights
 from .wrappers import unwrap_network
 
 __all__ = [
@@ -145,6 +146,7 @@ def prepare_base_weights(
     checkpoint: str | os.PathLike[str] | None,
     resume: bool = False,
     dino_checkpoint: str | os.PathLike[str] | None = None,
+    init_checkpoint: str | os.PathLike[str] | None = None,
 ) -> None:
     """
     Give a network the weights that a training run starts from, or stop the run when it has none.
@@ -159,6 +161,10 @@ def prepare_base_weights(
             named are loaded as at the start, and none have to be named. Defaults to False.
         dino_checkpoint: for a network with DINOv2, the path of its weights, or "timm" to download them. Defaults to
             None, with the same meaning as above.
+        init_checkpoint: ``model.pt``, ``last.pt`` or adapter file of an earlier training, also one of other classes,
+            channels or size, whose weights take the place of the others where they fit. When it holds all that is
+            frozen, ``checkpoint`` can be None; where ``checkpoint`` is given too, the heads of new classes start from
+            SAM 2's. Defaults to None.
 
     Raises:
         ValueError: when pretrained parts are frozen and there are no weights for them, or ``dino_checkpoint`` is given
@@ -172,14 +178,19 @@ def prepare_base_weights(
     if dino_checkpoint is not None and load_dinov2 is None:
         raise ValueError(f"{type(net).__name__} has no DINOv2 to load {dino_checkpoint} into; leave it out.")
     frozen = ", ".join(net.config["freeze"])
-    if not resume:
+    start = None if init_checkpoint is None else read_starting_weights(net, init_checkpoint)
+    given = start.tensors.keys() if start is not None else set()
+    needs_base = any(name not in given for name, parameter in net.named_parameters() if not parameter.requires_grad)
+    if needs_base and not resume:
         check_base_weights(net, checkpoint, dino_checkpoint)
     if load_dinov2 is not None and dino_checkpoint is not None:
         load_dinov2(dino_checkpoint)
     if checkpoint not in (None, _RANDOM):
         load_sam2_checkpoint(net, checkpoint)
-    elif net.base_checkpoint is None and not resume:
+    elif net.base_checkpoint is None and not resume and start is None:
         logger.warning("Training starts from random weights%s.", f", with {frozen} frozen" if frozen else "")
+    if start is not None:
+        start.load_into(net)
 
 
 def check_base_weights(
