@@ -81,8 +81,9 @@ def test_a_missing_file_is_none(tmp_path: Path) -> None:
     assert read_json(tmp_path / "file.json") is None
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file.json").write_text('{"half": ')
+@pytest.mark.parametrize("content", [b'{"half": ', b"\xff\xfe", b""])
+def test_a_damaged_file_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"file\.json is damaged or no JSON"):
         read_json(tmp_path / "file.json")
 
