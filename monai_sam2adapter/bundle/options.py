@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..data.orientation import SLICES_BY
 from ..metrics import METRIC_PROTOCOLS
 from ..networks.adapters import adapter_names
 from ..networks.nets.adapted_sam2 import WITHOUT_ADAPTER
@@ -142,6 +143,14 @@ OPTIONS: Mapping[str, Rule] = {
     **dict.fromkeys(("bundle_root", "output_dir", "checkpoint_file", "metadata_file"), _PATH),
     **dict.fromkeys(("sam2_checkpoint", "dinov2_checkpoint", "init_checkpoint", "split_file"), _or_none(_PATH)),
     "datalist_key": _or_none(Rule("a text", _is_text)),
+    "label_pattern": Rule(
+        'a text with "*" in the place of the image\'s name', lambda value: _is_text(value) and "*" in value
+    ),
+    "orientation": Rule(
+        "three letters, one of L and R, one of A and P, and one of S and I, such as LPS",
+        lambda value: isinstance(value, str) and sorted("LRPAIS".find(code) // 2 for code in value) == [0, 1, 2],
+    ),
+    "slices_by": _one_of(SLICES_BY),
     "task": Rule("a text", _is_text),
     "variant": _one_of(SAM2_VARIANTS),
     "dino_variant": _one_of(DINOV2_VARIANTS),
