@@ -20,7 +20,7 @@ OPTIONS = {"adapter": "lw", "image_size": 32, "batch_size": 4, "num_workers": 0,
 LOGITS_METRIC = {
     "validate#key_metric#dice#metric_fn": {"_target_": "monai.metrics.MSEMetric"},
     "validate#postprocessing#transforms#0#argmax": False,
-    "validate#postprocessing#transforms#0#to_onehot": None,
+    "validate#postprocessing#transforms#0#to_onehot": "$None",  # MONAI drops a plain None
 }
 TRAINING = {"sam2_checkpoint": "random", "learning_rate": 0.01, "epochs": 1, **LOGITS_METRIC}
 
@@ -72,7 +72,7 @@ def test_training_validates_as_one_process_does(dataset_dir: Path, trained: Path
 
 
 def test_only_the_first_process_writes(trained: Path) -> None:
-    assert sorted(path.name for path in trained.iterdir()) == ["last.pt", "model.pt", "tensorboard"]
+    assert sorted(path.name for path in trained.iterdir()) == [".lock", "last.pt", "model.pt", "tensorboard"]
     assert len(list((trained / "tensorboard").iterdir())) == 1
 
 

@@ -402,6 +402,6 @@ def test_channels_of_images_to_segment_are_one_case(tmp_path: Path) -> None:
     assert (good["image"], good["case"]) == (first["image"], "case_000")
     assert bad["error"] == f"there is no file {tmp_path / 'absent.nii.gz'}"
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/case_000_seg.nii.gz").touch()
+    write_volume(tmp_path / "out/case_000_seg.nii.gz", 0, is_label=True)
     left = find_images(tmp_path / "imagesTr", output_dir=tmp_path / "out", skip_existing=True, channels=2)
     assert [item["case"] for item in left] == ["case_001", "whole"]
