@@ -96,6 +96,12 @@ def _one_of(names: Collection[str]) -> Rule:
     return Rule(f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names, names)
 
 
+def _is_adapter(value: Any) -> bool:
+    # looked up now: a config may import a module that registers its own
+    return isinstance(value, str) and value in adapter_names()
+
+
+_ADAPTERS = (*WITHOUT_ADAPTER, *adapter_names())
 _FLAG = Rule("True or False", lambda value: isinstance(value, bool), written=("True", "False"))
 _SHARE = Rule("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
 _PATH = Rule("a path", _is_path)
@@ -154,7 +160,11 @@ OPTIONS: Mapping[str, Rule] = {
     "task": Rule("a text", _is_text),
     "variant": _one_of(SAM2_VARIANTS),
     "dino_variant": _one_of(DINOV2_VARIANTS),
-    "adapter": _one_of((*WITHOUT_ADAPTER, *adapter_names())),
+    "adapter": Rule(
+        f"one of {', '.join(_ADAPTERS)}, a name that was registered, or a list of different names",
+        lambda value: value in WITHOUT_ADAPTER or _is_adapter(value) or _are_names(value, _is_adapter),
+        _ADAPTERS,
+    ),
     "positional_encoding": _one_of(POSITIONAL_ENCODINGS),
     "output_format": _one_of(("nii.gz", "dicom_seg", "png")),
     "split": _one_of(("train", "val", "test")),
@@ -173,9 +183,11 @@ OPTIONS: Mapping[str, Rule] = {
         lambda value: bool(value) and _is_list_of(value, lambda channel: isinstance(channel, Mapping)),
     ),
     "folders": _or_none(_KEYS_AND_VALUES),
-    **dict.fromkeys(
-        ("adapter_config", "trt_args", "description", "default_description", "label_map"), _KEYS_AND_VALUES
+    "adapter_config": Rule(
+        "a dictionary, or for several adapters a list of such",
+        lambda value: isinstance(value, Mapping) or _is_list_of(value, lambda one: isinstance(one, Mapping)),
     ),
+    **dict.fromkeys(("trt_args", "description", "default_description", "label_map"), _KEYS_AND_VALUES),
     "amp_dtype": Rule(
         "torch.float16 or torch.bfloat16, as $torch.bfloat16",
         lambda value: value in (torch.float16, torch.bfloat16),
