@@ -167,7 +167,8 @@ OPTIONS: Mapping[str, Rule] = {
     ),
     "positional_encoding": _one_of(POSITIONAL_ENCODINGS),
     "output_format": _one_of(("nii.gz", "dicom_seg", "png")),
-    "split": _one_of(("train", "val", "test")),
+    # some data sets have test sets of their own names
+    "split": Rule("a text: train, val, test, or the name of a test set", _is_text),
     "backend": Rule("a text, such as nccl or gloo", _is_text),
     "modality": _or_none(
         Rule("a text, or a list of texts", lambda value: _is_text(value) or (value and _is_list_of(value, _is_text)))

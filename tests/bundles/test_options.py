@@ -49,7 +49,7 @@ RIGHT: dict[str, set[str]] = {
     **{key: {"none"} for key in ("max_bits", "max_pixels")},
     "folders": {"dictionary", "none"},
     **{key: {"text", "NUL", "none"} for key in ("datalist_key", "modality")},
-    **{key: {"text", "NUL"} for key in ("task", "backend")},
+    **{key: {"text", "NUL"} for key in ("task", "backend", "split")},
 }
 
 

@@ -28,7 +28,7 @@ def test_keeps_what_was_trained_and_the_whole_best_network(trained: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("names", "loading"), [(("train", "evaluate"), "evaluating#0"), (("inference",), "inference#1")]
+    ("names", "loading"), [(("train", "evaluate"), "evaluating#1"), (("inference",), "inference#1")]
 )
 def test_the_last_epoch_serves_as_the_best_one_does(
     names: tuple[str, ...], loading: str, bundle: Path, options: dict[str, Any], trained: Path

@@ -59,12 +59,12 @@ def test_scores_what_it_can_reports_what_fails_and_goes_on(tmp_path: Path, capfd
     output = tmp_path / "out"
     assert main(compare(write(tmp_path, CONTENT), output, "--jobs", "2")) == 1
     out, err = capfd.readouterr()
-    assert "failed: hearts, fails, seed 0: Invalid learning rate: -1.0 (see " in err
+    assert "failed: hearts, fails, seed 0: learning_rate must be a number above 0, got -1.0" in err
     assert "A small comparison: 2 trainings (2 networks, 1 seeds)." in out
     scored, failed = table(output, "results.csv")
     assert (scored["state"], failed["state"]) == ("finished", "failed")
     assert 0 < float(scored["score"]) < 1
-    assert failed["error"].startswith("Invalid learning rate")
+    assert failed["error"].startswith("learning_rate must be a number above 0")
     by_method = {row["method"]: row for row in table(output, "table.csv")}
     assert float(by_method["head only"]["mean"]) == float(scored["score"])
     assert int(by_method["head only"]["macs"]) > 0
