@@ -93,7 +93,7 @@ class TestTraining:
         for options, names in (
             ({"adapter": "hpp"}, ("hp", "lw", "none", "full")),
             ({"variant": "medium"}, ("tiny", "small", "large")),
-            ({"adapter_config": "ratio=0.5"}, ("adapter_config must be a dictionary, got 'ratio=0.5'",)),
+            ({"adapter_config": "ratio=0.5"}, ("adapter_config must be a dictionary", "got 'ratio=0.5'")),
         ):
             with fails_with(*names):
                 train(ACDC, nowhere, tmp_path / "run", **options)
