@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,8 @@ class ResultFiles:
     def remaining(self, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """
         Those of the cases that are not done: a file is missing, cannot be read, or is not of the image's size. A file
-        of the latter kinds that this package did not write is put aside as ``<name>.damaged``.
+        of the latter kinds that this package did not write is put aside as ``<name>.damaged`` (``.damaged2``, ... where
+        that is taken).
 
         Args:
             items: the cases, as :py:func:`monai_sam2adapter.data.find_images` gives them.
@@ -88,7 +90,7 @@ class ResultFiles:
             for path in useless:
                 logger.warning("%s is damaged or not of the size of its image: it is written anew", path)
                 if not is_own(path):
-                    path.replace(path.with_name(f"{path.name}.damaged"))
+                    path.rename(_free_name(path))
             if useless or len(there) < len(self.paths(item["case"])):
                 remaining.append(item)
         return remaining
@@ -164,6 +166,13 @@ def _identity(file: str | os.PathLike[str]) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return status.st_dev, status.st_ino
+
+
+def _free_name(path: Path) -> Path:
+    """To put a file aside without replacing what was put aside before."""
+    numbers = itertools.chain([""], itertools.count(2))
+    names = (path.with_name(f"{path.name}.damaged{number}") for number in numbers)
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _is_whole(path: Path, shape: tuple[int, ...] | None) -> bool:

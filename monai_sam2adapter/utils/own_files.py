@@ -75,9 +75,15 @@ def _foreign(paths: Iterable[Path]) -> list[Path]:
         for path in there
         if path.is_symlink()
         or not path.is_file()
-        or path.name not in (known := records[path.parent])
-        or sha256_of_file(path) not in known[path.name]
+        or not (record := records[path.parent])
+        or _line(path.name, sha256_of_file(path)) not in record
     ]
+
+
+def _line(name: str, checksum: str) -> str:
+    """A line of the record, with a name that cannot begin another."""
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
+    return ("" if escaped == name else "\\") + f"{checksum}  {escaped}"
 
 
 def _note(target: Path, checksum: str) -> None:
@@ -87,19 +93,14 @@ def _note(target: Path, checksum: str) -> None:
     except PermissionError:  # another user's: whoever replaces this file will be asked
         return
     try:
-        os.write(record, f"{checksum}  {target.name}\n".encode(errors="surrogateescape"))
+        os.write(record, f"{_line(target.name, checksum)}\n".encode(errors="surrogateescape"))
     finally:
         os.close(record)
 
 
-def _read_record(folder: Path) -> dict[str, set[str]]:
-    """Checksums by the names of the files."""
-    known: dict[str, set[str]] = {}
+def _read_record(folder: Path) -> set[str]:
+    """Lines of the record; names may hold what Python, but not `sha256sum`, takes for the end of a line."""
     try:
-        text = (folder / _RECORD).read_bytes().decode(errors="surrogateescape")
+        return set((folder / _RECORD).read_bytes().decode(errors="surrogateescape").split("\n"))
     except FileNotFoundError:
-        return known
-    for line in text.splitlines():
-        digest, _, name = line.partition("  ")
-        known.setdefault(name, set()).add(digest)
-    return known
+        return set()

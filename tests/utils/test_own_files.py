@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,13 +14,16 @@ import pytest
 
 from monai_sam2adapter.utils import is_own, own_path, require_own
 
+# all that Python takes for the end of a line, and what an escape is made of
+AWKWARD = [f"a{char}b" for char in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\\"] + ["a\\nb", "\\"]
+
 
 def write(path: Path, text: str, overwrite: bool = False) -> None:
     with own_path(path, overwrite) as temporary:
         temporary.write_text(text)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "ä b.nii.gz", "a\udcff", "  x", "-rf"])
+@pytest.mark.parametrize("name", ["a.txt", "ä b.nii.gz", "a\udcff", "  x", "-rf", *AWKWARD])
 def test_an_earlier_result_is_replaced_as_often_as_wanted(name: str, tmp_path: Path) -> None:
     for text in ("one", "two", "one", "three"):
         write(tmp_path / name, text)
@@ -94,3 +99,18 @@ def test_a_failing_write_leaves_the_earlier_result_its_own(tmp_path: Path) -> No
         raise ValueError("bad")
     write(tmp_path / "a.txt", "two")
     assert (tmp_path / "a.txt").read_text() == "two"
+
+
+def test_no_name_forges_a_line_of_the_record(tmp_path: Path) -> None:
+    labels = tmp_path / "labels"
+    labels.write_text("by hand")
+    checksum = hashlib.sha256(labels.read_bytes()).hexdigest()
+    write(tmp_path / f"a\n{checksum}  labels", "x")
+    assert not is_own(labels)
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs sha256sum")
+def test_sha256sum_reads_the_record(tmp_path: Path) -> None:
+    for name in ("plain", *AWKWARD):
+        write(tmp_path / name, name)
+    subprocess.run(["sha256sum", "--check", "--strict", ".written.sha256"], cwd=tmp_path, check=True)
