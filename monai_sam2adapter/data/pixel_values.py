@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["counted_pixels", "gray_mask_problem", "has_colors", "hounsfield_problem", "is_jpeg"]
+__all__ = ["counted_pixels", "counted_values", "gray_mask_problem", "has_colors", "hounsfield_problem", "is_jpeg"]
 
 # JPEG's rounding makes the three channels of a gray picture differ by a few values
 _COLOR_TOLERANCE = 16
@@ -23,19 +23,22 @@ def has_colors(picture: np.ndarray, is_jpeg: bool) -> bool:
     return picture.ndim == 3 and int(np.ptp(picture, axis=-1).max()) > (_COLOR_TOLERANCE if is_jpeg else 0)
 
 
-def counted_pixels(mask: np.ndarray, file: str, ignore_label: int | None) -> np.ndarray:
+def counted_pixels(mask: np.ndarray, file: str, ignore_label: int) -> np.ndarray:
     """
     Args:
         mask: values, of any shape.
         file: its name; in JPEG files, by their extension, neighbors of the value are the value, too.
-        ignore_label: value of the pixels that do not count; None where all count.
+        ignore_label: value of the pixels that do not count.
 
     Returns:
         which pixels count, of the same shape.
     """
-    if ignore_label is None:
-        return np.ones(mask.shape, dtype=bool)
     return np.abs(mask.astype(np.float64) - ignore_label) > (_GRAY_TOLERANCE if is_jpeg(file) else 0)
+
+
+def counted_values(mask: np.ndarray, file: str, ignore_label: int | None) -> np.ndarray:
+    """The values of the pixels that count, in a row; the mask itself where all count by definition."""
+    return mask if ignore_label is None else mask[counted_pixels(mask, file, ignore_label)]
 
 
 def gray_mask_problem(mask: np.ndarray, file: str, soft: bool = False, ignore_label: int | None = None) -> str:
@@ -57,10 +60,8 @@ def gray_mask_problem(mask: np.ndarray, file: str, soft: bool = False, ignore_la
     expected = "expected 0 (black) and 255 (white)"
     if mask.size == 0:
         return f"has no pixels; {expected}"
-    counted = counted_pixels(mask, file, ignore_label)
-    is_partial = not counted.all()
-    mask = mask[counted]
-    if is_partial and (not mask.size or (is_jpeg(file) and mask.max() <= _GRAY_TOLERANCE)):
+    number, mask = mask.size, counted_values(mask, file, ignore_label)
+    if mask.size < number and (not mask.size or (is_jpeg(file) and mask.max() <= _GRAY_TOLERANCE)):
         return ""  # nothing that counts is white
     low, high = float(mask.min()), float(mask.max())
     if not (0 <= low <= high <= 255):  # written so that NaN is a problem too

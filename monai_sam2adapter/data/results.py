@@ -19,7 +19,7 @@ from .dicom import DicomSeries, require_highdicom
 from .dicom.seg import require_references
 from .folder_search import PICTURE_FOLDER
 from .nifti import is_nifti, load_nifti
-from .readers import VolumeReader, open_picture
+from .readers import SimpleITKReader, VolumeReader, open_picture
 
 __all__ = ["ResultFiles"]
 
@@ -207,7 +207,7 @@ def _shape(image: str | list[str]) -> tuple[int, ...] | None:
             return int(image.tag("Columns")), int(image.tag("Rows")), len(image.geometry().order)
         if is_nifti(file):
             return tuple(load_nifti(file).shape[:3])
-        if file.lower().endswith((".nrrd", ".mha", ".mhd")):
+        if SimpleITKReader().verify_suffix(file):
             header = sitk.ImageFileReader()
             header.SetFileName(file)
             header.ReadImageInformation()

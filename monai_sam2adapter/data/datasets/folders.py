@@ -98,8 +98,10 @@ def pair_images(
     """
     pairs: dict[str, dict[str, str]] = {}
     problems = []
+    names: dict[str, set[str]] = {"image": set(), "label": set()}
     for role, folder in (("image", image_dir), ("label", label_dir)):
         for path in _pictures(folder):
+            names[role].add(path.stem)
             key = key_of(path.stem if role == "image" else image_name(path.stem, label_pattern or "*"))
             pair = pairs.setdefault(key, {"image": "", "label": ""}) if key else {}
             if not key:
@@ -110,8 +112,7 @@ def pair_images(
             else:
                 pair[role] = str(path)
             problems += _page_problems(path)
-    images, labels = ({path.stem for path in _pictures(folder)} for folder in (image_dir, label_dir))
-    hint = naming_hint(images, labels, label_pattern) if label_pattern else ""
+    hint = naming_hint(names["image"], names["label"], label_pattern) if label_pattern else ""
     if hint and not any(all(pair.values()) for pair in pairs.values()):
         return dict(sorted(pairs.items())), [f"{label_dir}: {hint}"]
     for pair in pairs.values():

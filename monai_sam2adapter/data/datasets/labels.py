@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..orientation import VolumeAxes
-from ..pixel_values import counted_pixels, gray_mask_problem, is_jpeg
+from ..pixel_values import counted_values, gray_mask_problem, is_jpeg
 from ..readers import ImageFileReader, VolumeReader
 from .layouts import LabeledCases
 
@@ -63,7 +63,7 @@ def to_classes(labels: np.ndarray, file: str, black_and_white: bool, ignore_labe
         ignore_label: value of pixels that do not count. Defaults to None: all count.
 
     Returns:
-        class numbers of the pixels that count, in a row.
+        class numbers of the pixels that count, in a row where some do not.
 
     Raises:
         ValueError: when the mask is to be cut and has other values than black and white.
@@ -71,7 +71,7 @@ def to_classes(labels: np.ndarray, file: str, black_and_white: bool, ignore_labe
     problem = gray_mask_problem(labels[0], file, ignore_label=ignore_label) if black_and_white else ""
     if problem:
         raise ValueError(f"{file} {problem}")
-    counted = labels[0][counted_pixels(labels[0], file, ignore_label)]
+    counted = counted_values(labels[0], file, ignore_label)
     return counted >= 128 if black_and_white else counted
 
 

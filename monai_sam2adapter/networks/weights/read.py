@@ -110,7 +110,7 @@ def read_safetensors(path: Path, kind: str, advice: str) -> tuple[dict[str, str]
             metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:  # a damaged header ends in any of them
         raise CheckpointFormatError(f"{path} is no {kind}, or damaged ({error}). {advice}") from error
-    if metadata.get(CHECKSUM_KEY, tensors_sha256(tensors)) != tensors_sha256(tensors):
+    if CHECKSUM_KEY in metadata and metadata[CHECKSUM_KEY] != tensors_sha256(tensors):
         raise CheckpointFormatError(
             f"{path} is damaged: its tensors have not the checksum in its header. Get it again."
         )
