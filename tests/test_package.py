@@ -121,6 +121,10 @@ class TestFiles:
         assert ast.get_docstring(ast.parse(source)), "a module docstring says what the file is for"
 
     @pytest.mark.parametrize("path", FILES, ids=NAMES)
+    def test_logs_nothing_from_outside_as_it_is(self, path):
+        assert "getLogger(__name__)" not in path.read_text(encoding="utf-8"), "take utils.escaping_logger"
+
+    @pytest.mark.parametrize("path", FILES, ids=NAMES)
     def test_names_what_is_public(self, path):
         statements = [
             node for node in ast.parse(path.read_text(encoding="utf-8")).body if not isinstance(node, ast.Expr)

@@ -27,7 +27,7 @@ from ..networks.weights.training_state import (
     to_plain,
 )
 from ..utils import atomic_path, escaping_logger, require_flags, require_writable
-from .training_folder import check_cases, describe_options, lock_folder, report_options
+from .training_folder import check_cases, lock_folder, options_as_text, report_options
 
 __all__ = ["TrainingCheckpoint"]
 
@@ -207,7 +207,7 @@ class TrainingCheckpoint:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             lock = lock_folder(self.output_dir)
         self.check_output_dir(self.output_dir, self.resume, self.overwrite, self.cases)
-        self._options = describe_options({**self.cases, **self.options})
+        self._options = options_as_text({**self.cases, **self.options})
         if self.resume:
             self._restore()
         elif self.overwrite and idist.get_rank() == 0:

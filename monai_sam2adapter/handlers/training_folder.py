@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +10,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..networks.weights import sha256_of_file
+from ..utils import escaping_logger, sha256_of_file
 
-__all__ = ["LOCK_TIMEOUT", "check_cases", "describe_options", "lock_folder", "report_options"]
+__all__ = ["LOCK_TIMEOUT", "check_cases", "lock_folder", "options_as_text", "report_options"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 LOCK_TIMEOUT = 10.0
 """Seconds to wait for a lock."""
 
 
-def describe_options(options: Mapping[str, Any] | None) -> dict[str, str]:
+def options_as_text(options: Mapping[str, Any] | None) -> dict[str, str]:
     """Values as text; of a file what counts is the content, wherever it lies."""
     return {
         key: f"a file of SHA-256 {sha256_of_file(Path(value))}"
@@ -54,7 +53,7 @@ def report_options(saved: Mapping[str, Any], options: Mapping[str, Any]) -> None
 
 
 def _changes(saved: Mapping[str, Any], options: Mapping[str, Any] | None) -> str:
-    earlier, now = saved.get("options", {}), describe_options(options)  # earlier versions have noted none
+    earlier, now = saved.get("options", {}), options_as_text(options)  # earlier versions have noted none
     changed = [key for key in now if earlier.get(key, now[key]) != now[key]]
     return "; ".join(f"{key} was {earlier[key]} and is {now[key]}" for key in changed)
 

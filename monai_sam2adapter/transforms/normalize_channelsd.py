@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -13,11 +12,12 @@ from monai.data import get_track_meta
 from monai.transforms import MapTransform, NormalizeIntensity
 from monai.utils import convert_to_tensor
 
+from ..utils import escaping_logger
 from .require import file_of
 
 __all__ = ["NormalizeChannelsd"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 # part of the distance of the limits that the values of an image are expected to have
 _LEAST = 0.05

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -17,11 +16,11 @@ from monai.transforms.spatial.functional import orientation
 from monai.utils import look_up_option
 
 from ..data.orientation import SLICES_BY, VolumeAxes, require_axcodes
-from ..utils import warn_once
+from ..utils import escaping_logger, warn_once
 
 __all__ = ["OrientSlicesd"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 
 class OrientSlicesd(MapTransform, InvertibleTransform):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +17,9 @@ from monai.utils import convert_to_tensor
 from ..data.geometry import place_problem, shape_problem
 from ..data.pixel_values import hounsfield_problem
 from ..data.readers import TransUNetArrayReader
-from ..utils import printable
+from ..utils import escaping_logger, printable
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 __all__ = [
     "RequireDimensionsd",

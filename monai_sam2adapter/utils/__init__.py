@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from .files import atomic_path, read_json, require_writable, sha256_of_file, write_json
 from .flags import require_flags
-from .logs import escaping_logger
+from .logs import escaping_logger, warn_once
 from .machine import device_name, num_cores
 from .own_files import is_own, own_path, require_own
 from .resizing import resize_images
-from .text import nearest_name, printable, spreadsheet_cell, warn_once
+from .text import nearest_name, printable, spreadsheet_cell
 
 __all__ = [
     "atomic_path",

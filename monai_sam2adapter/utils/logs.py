@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from typing import Any
 
 from .text import printable
 
-__all__ = ["escaping_logger"]
+__all__ = ["escaping_logger", "warn_once"]
 
 
 class _EscapeArguments(logging.Filter):
@@ -37,6 +38,12 @@ def escaping_logger(name: str) -> logging.Logger:
     logger = logging.getLogger(name)
     logger.addFilter(_ESCAPE)
     return logger
+
+
+@functools.lru_cache(maxsize=10_000)
+def warn_once(logger: logging.Logger, file: str, text: str) -> None:
+    """Log a warning of a file, ``<file> <text>``, unless it was logged before; a training reads its files often."""
+    logger.warning("%s %s", file, text)
 
 
 def _escaped(argument: Any) -> Any:

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 from collections.abc import Collection
 from difflib import get_close_matches
 
-__all__ = ["nearest_name", "printable", "spreadsheet_cell", "warn_once"]
+__all__ = ["nearest_name", "printable", "spreadsheet_cell"]
 
 _FORMULA = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20")  # the latter as wide as a Chinese character
 
@@ -51,9 +49,3 @@ def spreadsheet_cell(value: object) -> object:
         return value
     starts_one = value.startswith(("\t", "\r", "\n")) or value.lstrip().startswith(_FORMULA)  # programs skip spaces
     return f"'{value}" if starts_one else value
-
-
-@functools.lru_cache(maxsize=10_000)
-def warn_once(logger: logging.Logger, file: str, text: str) -> None:
-    """Log a warning of a file, ``<file> <text>``, unless it was logged before; a training reads its files often."""
-    logger.warning("%s %s", file, text)

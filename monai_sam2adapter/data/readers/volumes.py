@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import gzip
-import logging
 import math
 import re
 from collections.abc import Sequence
@@ -17,13 +16,14 @@ from monai.config import PathLike
 from monai.data import ImageReader, is_supported_format
 from monai.utils import MetaKeys, ensure_tuple
 
+from ...utils import escaping_logger, warn_once
 from ..dicom import DicomReader, DicomSeries
 from ..geometry import LPS_TO_RAS, image_meta, place_problem, shape_problem
 from .nifti import NiftiReader
 
 __all__ = ["SimpleITKReader", "VolumeReader"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 # where NRRD and MetaImage say how far voxels are apart, in their headers, which are text of at most this many bytes
 _SPACING = re.compile(rb"^\s*(space directions|spacings|ElementSpacing|ElementSize)\b", re.MULTILINE | re.IGNORECASE)
@@ -180,7 +180,7 @@ class SimpleITKReader(ImageReader):
         image = sitk.ReadImage(str(files[0]), **kwargs)
         with open(files[0], "rb") as content:
             if not _SPACING.search(content.read(_HEADER)):
-                logger.warning("%s says nothing of the distance of its voxels; taken: 1 mm", files[0])
+                warn_once(logger, str(files[0]), "says nothing of the distance of its voxels; taken: 1 mm")
         return image
 
     def get_data(self, img: sitk.Image) -> tuple[np.ndarray, dict[str, Any]]:

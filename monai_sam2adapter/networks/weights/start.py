@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ...utils import escaping_logger, printable
 from .adapters import base_checksum, config_in, read_adapter
 from .match import INPUT_CHANNELS, SAM2Net, check_variant, match_tensors
 from .peers import POSITIONS, fit_positions
@@ -20,7 +20,7 @@ from .training_state import is_training_state
 
 __all__ = ["StartingWeights", "read_starting_weights"]
 
-logger = logging.getLogger(__name__)
+logger = escaping_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class StartingWeights:
         new = [f"    {name}: {reason}" for name, reason in self.new.items()]
         return "\n".join(
             (
-                f"Training starts from {self.path}:",
+                f"Training starts from {printable(self.path)}:",
                 f"  loaded {len(self.tensors)} tensors ({by_part(list(self.tensors))})",
                 f"  unused {len(self.unused)} tensors of the file ({by_part(list(self.unused))})",
                 f"  new or as before {len(self.new)} tensors",
