@@ -14,7 +14,8 @@ from monai.bundle import ConfigComponent, ConfigParser
 from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
 from monai.utils import BundlePropertyConfig
 
-from ..utils import nearest_name, read_json
+from ..networks.nets.adapted_sam2 import resolve_adapters
+from ..utils import nearest_name, printable, read_json
 from .options import NOT_COMPUTED, OPTIONS
 
 __all__ = ["check_options"]
@@ -44,8 +45,10 @@ def check_options() -> None:
     - a key at the top, or in a section such as ``train``, that nothing refers to (``--adaptor``) is refused with the
       nearest name. Keys of own config files are fine where something refers to them;
     - so is an argument that the component does not have (``--network_def#adaptor``);
-    - the options' values must be as :py:data:`monai_sam2adapter.bundle.OPTIONS` says. What has to be computed from data
-      is left for the one that computes it.
+    - the options' values must be as :py:data:`monai_sam2adapter.bundle.OPTIONS` says, also where one is written in the
+      place that refers to it (``--train#trainer#max_epochs``). What has to be computed from data is left for the one
+      that computes it;
+    - an adapter's settings must be its own.
 
     It finds the config among the callers, since MONAI does not hand it to what it builds.
 
@@ -55,8 +58,10 @@ def check_options() -> None:
     """
     parser = _calling_parser()
     config: Any = parser.config
-    problems = [*_unknown_keys(config), *_unknown_arguments(config), *_wrong_values(config)]
-    problems = problems or list(_wrong_values(config, parser))
+    files = _own_files(config)
+    problems = [*_unknown_keys(config, files), *_unknown_arguments(config), *_wrong_values(config)]
+    problems += [problem for file in files for problem in _wrong_in_place(config, file)]
+    problems = problems or [*_wrong_values(config, parser), *_wrong_settings(parser)]
     if len(problems) > 1:
         problems = [f"{len(problems)} options are wrong:", *problems]
     if problems:
@@ -73,36 +78,34 @@ def _calling_parser() -> ConfigParser:
     raise RuntimeError("check_options is a step of a bundle's config; there is no MONAI ConfigParser that calls it.")
 
 
-def _unknown_keys(config: Mapping[str, Any]) -> Iterator[str]:
+def _unknown_keys(config: Mapping[str, Any], files: list[dict[str, Any]]) -> Iterator[str]:
     """Keys that nothing refers to. A macro (``%key``) has put a copy in its place: a copy elsewhere counts, too."""
     references = {found.replace("::", "#") for text in _texts(config) for found in _REFERENCE.findall(text)}
     used = set(_IDLE)
     for name in references | _OF_MONAI:
         parts = name.split("#")
         used |= {"#".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
-    defaults = _defaults(config)
+    defaults = {key: [file[key] for file in files if key in file] for key in config}
     for key, value in config.items():
         # what the bundle itself gives may have lost its use, where a user has replaced the part that referred to it
-        if key.startswith("_") or value in defaults.get(key, ()) or _is_program(value):
+        if key.startswith("_") or value in defaults[key] or _is_program(value):
             continue
         is_copied = isinstance(value, (Mapping, list)) and bool(value) and _count(config, value) > 1
         if key not in used and not is_copied:
             yield _unknown(key, "", [name for name in config if name in OPTIONS and name not in NOT_COMPUTED | {key}])
         elif key not in references and isinstance(value, Mapping) and "_target_" not in value:
-            own = {name for section in defaults.get(key, ()) if isinstance(section, Mapping) for name in section}
+            own = {name for section in defaults[key] if isinstance(section, Mapping) for name in section}
             for child in value:
                 if f"{key}#{child}" not in used | {f"{key}#{name}" for name in own}:
                     yield _unknown(child, f"{key}#", [name for name in value if name != child])
 
 
-def _defaults(config: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The values of each key in the bundle's own files."""
-    defaults: dict[str, list[Any]] = {}
+def _own_files(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the bundle's own files hold that this config is made of: all their keys are in it."""
     root = config.get("bundle_root")
-    for file in sorted(Path(root).glob("configs/*.json")) if isinstance(root, str) and "\0" not in root else ():
-        for key, value in (read_json(file) or {}).items():
-            defaults.setdefault(key, []).append(value)
-    return defaults
+    paths = sorted(Path(root).glob("configs/*.json")) if isinstance(root, str) and "\0" not in root else ()
+    contents = [read_json(path) or {} for path in paths]
+    return [content for content in contents if not any("#" not in key and key not in config for key in content)]
 
 
 def _is_program(value: Any) -> bool:
@@ -159,11 +162,44 @@ def _wrong_values(config: Mapping[str, Any], parser: ConfigParser | None = None)
         if _is_deferred(value):
             if parser is None or key in NOT_COMPUTED or not _is_computable(key, config):
                 continue
-            value = parser.get_parsed_content(key)
-            parser.ref_resolver.remove_resolved_content(key)  # a later step may give it another value
+            value = _computed(parser, key)
         problem = rule.problem(key, value)
         if problem:
             yield f"{problem}."
+
+
+def _wrong_in_place(config: Any, own: Any, place: str = "") -> Iterator[str]:
+    """Plain values that stand where the bundle's own file refers to an option."""
+    if isinstance(own, str) and own.startswith("@"):
+        name = own[1:]
+        if name in OPTIONS and name not in NOT_COMPUTED and not _is_deferred(config):
+            problem = OPTIONS[name].problem(place, config)
+            if problem:
+                yield f"{problem}."
+    elif isinstance(own, Mapping) and isinstance(config, Mapping):
+        for key in own.keys() & config.keys() if own.get("_target_") == config.get("_target_") else ():
+            yield from _wrong_in_place(config[key], own[key], f"{place}#{key}".lstrip("#"))
+    elif isinstance(own, list) and isinstance(config, list):
+        for index, (value, entry) in enumerate(zip(config, own, strict=False)):
+            yield from _wrong_in_place(value, entry, f"{place}#{index}")
+
+
+def _wrong_settings(parser: ConfigParser) -> Iterator[str]:
+    """Settings that the adapter does not have."""
+    config: Any = parser.config
+    names = ("adapter", "adapter_config")
+    if all(name in config and _is_computable(name, config) for name in names):
+        adapter, settings = (_computed(parser, name) for name in names)
+        try:
+            resolve_adapters(adapter, settings)
+        except ValueError as error:
+            yield f"adapter {adapter} cannot have adapter_config {printable(settings)}: {error}"
+
+
+def _computed(parser: ConfigParser, name: str) -> Any:
+    value = parser.get_parsed_content(name)
+    parser.ref_resolver.remove_resolved_content(name)  # a later step may give it another value
+    return value
 
 
 def _is_deferred(value: Any) -> bool:

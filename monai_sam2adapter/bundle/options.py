@@ -18,6 +18,7 @@ from ..networks.nets.adapted_sam2 import WITHOUT_ADAPTER
 from ..networks.nets.dinov2 import DINOV2_VARIANTS
 from ..networks.nets.hiera import POSITIONAL_ENCODINGS
 from ..networks.nets.sam2_config import SAM2_VARIANTS
+from ..transforms import is_normalization
 from ..utils import nearest_name, printable
 
 __all__ = ["NOT_COMPUTED", "OPTIONS", "Rule"]
@@ -69,14 +70,20 @@ def _is_path(value: Any) -> bool:
 
 def _is_device(value: Any) -> bool:
     try:
-        torch.device(value)
+        device = torch.device(value)
     except (RuntimeError, TypeError, ValueError):
         return False
-    return not isinstance(value, (int, bool))
+    if isinstance(value, (int, bool)):
+        return False
+    if device.type == "cuda":
+        return (device.index or 0) < torch.cuda.device_count()
+    return device.type != "mps" or torch.backends.mps.is_available()
 
 
 def _are_flips(value: Any) -> bool:
-    return _is_list_of(value, lambda flip: _is_list_of(flip, lambda axis: _is_integer(axis, 0, 2)) and bool(flip))
+    return _is_list_of(value, lambda flip: _are_names(flip, lambda axis: _is_integer(axis, 0, 2))) and (
+        len({tuple(sorted(flip)) for flip in value}) == len(value)
+    )
 
 
 def _are_names(value: Any, is_name: Callable[[Any], bool]) -> bool:
@@ -178,10 +185,10 @@ OPTIONS: Mapping[str, Rule] = {
         lambda value: _are_names(value, lambda name: isinstance(name, str) and name in METRIC_PROTOCOLS),
     ),
     "class_names": Rule("a list of different texts", lambda value: _are_names(value, _is_text)),
-    "tta_flips": Rule("a list of lists of spatial axes (flips must be lists of spatial axes, 0 to 2)", _are_flips),
+    "tta_flips": Rule("a list of different lists of different spatial axes, 0 to 2", _are_flips),
     "normalization": Rule(
-        "a list of dictionaries",
-        lambda value: bool(value) and _is_list_of(value, lambda channel: isinstance(channel, Mapping)),
+        "for each channel a dictionary of lower and upper, or of mean and std, or of all or none",
+        lambda value: bool(value) and _is_list_of(value, is_normalization),
     ),
     "folders": _or_none(_KEYS_AND_VALUES),
     "adapter_config": Rule(
@@ -193,7 +200,7 @@ OPTIONS: Mapping[str, Rule] = {
         "torch.float16 or torch.bfloat16, as $torch.bfloat16",
         lambda value: value in (torch.float16, torch.bfloat16),
     ),
-    "device": Rule("a device, such as cpu or cuda:0", _is_device),
+    "device": Rule("a device that this machine has, such as cpu or cuda:0", _is_device),
     **dict.fromkeys(
         (
             *("network_def", "network", "summary_writer", "label_scheme", "saver", "preprocessing"),

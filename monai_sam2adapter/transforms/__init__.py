@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from .gray_mask_to_labeld import GrayMaskToLabeld
-from .normalize_channelsd import NormalizeChannelsd
+from .normalize_channelsd import NormalizeChannelsd, is_normalization
 from .one_hot_labelsd import OneHotLabelsd
 from .orient_slicesd import OrientSlicesd
 from .require import (
@@ -31,4 +31,5 @@ __all__ = [
     "ResizeWithLabelsd",
     "SaveSegmentationd",
     "SegmentLogitsd",
+    "is_normalization",
 ]

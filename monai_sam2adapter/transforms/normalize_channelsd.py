@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -48,11 +49,10 @@ class NormalizeChannelsd(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         for channel in normalization:
-            pairs = [("lower" in channel) == ("upper" in channel), ("mean" in channel) == ("std" in channel)]
-            if not all(pairs) or not set(channel) <= set(_NUMBERS):
+            if not is_normalization(channel):
                 raise ValueError(
-                    f"a channel has the normalization {dict(channel)}; expected the numbers lower and upper, or "
-                    "neither, and mean and std, or neither"
+                    f"a channel has the normalization {channel}; expected the numbers lower and upper, or neither, "
+                    "and mean and std, or neither, all finite, with lower below upper and std above 0"
                 )
         if not normalization:
             raise ValueError("normalization is empty; expected one entry a channel")
@@ -92,6 +92,23 @@ class NormalizeChannelsd(MapTransform):
                             _warn_of_units(file_of(items[key], key), float(low), float(high), channel)
             items[key] = self._normalize(image)
         return items
+
+
+def is_normalization(channel: Any) -> bool:
+    """
+    Whether this is what :py:class:`NormalizeChannelsd` takes for a channel.
+
+    Args:
+        channel: anything.
+    """
+    if not isinstance(channel, Mapping) or not set(channel) <= set(_NUMBERS):
+        return False
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in channel.values()):
+        return False
+    limits, figures = [[name for name in names if name in channel] for names in (_NUMBERS[:2], _NUMBERS[2:])]
+    return (not limits or (len(limits) == 2 and channel["lower"] < channel["upper"])) and (
+        not figures or (len(figures) == 2 and channel["std"] > 0)
+    )
 
 
 def _warn_of_units(file: str, low: float, high: float, channel: Mapping[str, float]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from bundle_runs import ACDC, BUNDLES, config_of, fails_with, read
 from monai.bundle import ConfigParser, ConfigWorkflow
 
@@ -99,10 +100,10 @@ def test_every_wrong_value_of_every_option_is_named(key: str) -> None:
         ("metrics", [["dice"], ["mae", "hd95_mm"]]),
         ("tta_flips", [[], [[0]], [[0], [1], [0, 1]]]),
         ("class_names", [["object"], ["background", "a"]]),
-        ("device", ["cpu", "cuda:0"]),
+        ("device", ["cpu", "meta"]),
         ("ignore_label", [None, 0, 255]),
         ("modality", ["CT", ["T1", "T2"]]),
-        ("normalization", [[{"mean": 1.0, "std": 2.0}]]),
+        ("normalization", [[{"mean": 1.0, "std": 2.0}], [{}], [{"lower": 0, "upper": 1}, {}]]),
         ("dataset_dir", ["x", ["a", "b"], "['a','b']"]),
         ("sam2_checkpoint", ["random", "x.pt", None]),
     ],
@@ -121,7 +122,10 @@ def test_right_values_pass(key: str, values: list[Any]) -> None:
         ("slices_by", ["axis"]),
         ("seed", [2**32]),
         ("metrics", [[], ["dice", "dice"], ["dicee"], "dice"]),
-        ("tta_flips", [[0, 1], [[3]], [[-1]], "x"]),
+        ("tta_flips", [[0, 1], [[3]], [[-1]], "x", [[0], [0]], [[0, 0]], [[0, 1], [1, 0]], [[True]]]),
+        ("normalization", [[{"lower": 1}], [{"mean": 0.0}], [{"mean": 0.0, "std": 0}], [{"lower": 1, "upper": 1}]]),
+        ("normalization", [[{"mean": 0.0, "std": math.nan}], [{"mean": "0", "std": 1}], [{"men": 0, "std": 1}], {}]),
+        ("device", ["cuda:99", "mps" if not torch.backends.mps.is_available() else "x", 0]),
         ("class_names", [[], ["a", "a"], ["a", ""], [1, 2]]),
         ("slice_axis", [3, -4]),
         ("cache_rate", [1.1, -0.1]),
@@ -167,6 +171,17 @@ def test_a_run_names_each_wrong_option_before_it_reads_or_writes(bundle: Path, r
         ("inference", {"evaluator#amp_kwarg": {}}, "unknown option evaluator#amp_kwarg: did you mean amp_kwargs?"),
         ("inference", {"epochs": 3}, "unknown option epochs"),
         ("inference", {"tta": [[0]], "adapter": "hpp"}, "2 options are wrong:"),
+        # the value that train.json has by itself
+        ("inference", {"epochs": read(ACDC, "train")["epochs"]}, "unknown option epochs"),
+        ("training", {"train#trainer#max_epochs": 0}, "train#trainer#max_epochs must be an integer of at least 1"),
+        ("training", {"train#optimizer#lr": -1}, "train#optimizer#lr must be a number above 0, got -1"),
+        ("training", {"train#trainer#amp": "yes"}, "train#trainer#amp must be True or False"),
+        ("inference", {"network_def#adapter": "hpp"}, "network_def#adapter must be one of"),
+        ("training", {"adapter_config": {"rank": 2}}, "unknown adapter setting rank; the settings of this method are"),
+        ("training", {"adapter_config": {"bottleneck_ratio": 2}}, "bottleneck_ratio must be in (0, 1], got 2"),
+        ("training", {"adapter_config": {"scale": math.nan}}, "scale must be finite, got nan"),
+        ("training", {"adapter": ["hp", "lora"], "adapter_config": [{}]}, "a list of settings, one for each of"),
+        ("training", {"adapter": "$'none'", "adapter_config": {"scale": 1}}, "'none' has no settings"),
         ("inference", {"num_classes": "$0 * 3"}, "num_classes must be an integer of at least 1, got 0"),
         ("inference", {"class_names": "$['a'] * 3"}, "class_names must be a list of different texts"),
         ("inference", {"output_dir": "$3 + 4"}, "output_dir must be a path, got 7"),
@@ -185,11 +200,13 @@ def test_unknown_options_are_refused_with_the_nearest(run: str, options: dict[st
         ("training", {"train#dataloader#drop_last": True}),
         ("training", {"_comment": "mine", "my_lr": 0.1, "learning_rate": "@my_lr"}),
         ("training", {"my_optimizer": {"_target_": "torch.optim.SGD", "lr": 1}, "train#optimizer": "%my_optimizer"}),
+        ("training", {"train#trainer#max_epochs": 3, "train#optimizer#lr": 1, "train#trainer#amp": "@amp"}),
+        ("training", {"adapter": "lora", "adapter_config": {"rank": 2}}),
         ("training", {"my_steps": ["$print(@epochs)"]}),
         ("training", {"train#sampler": None, "train#dataloader#sampler": None}),
         ("training", {"train#lr_scheduler": {"_target_": "torch.optim.lr_scheduler.StepLR"}, "train#handlers": []}),
         ("training", {"amp": "$False", "amp_dtype": "$torch.float16", "device": "$torch.device('cpu')"}),
-        ("inference", {"adapter_config": {"rank": 3}, "experiment_name": "x"}),
+        ("inference", {"adapter_config": {"scale": 3}, "experiment_name": "x"}),
     ],
 )
 def test_what_is_referred_to_or_an_argument_is_taken(run: str, options: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from .injection import (
     inject_adapters,
     merge_adapters,
     remove_adapters,
+    resolve_settings,
     unmerge_adapters,
 )
 from .lora import LoRAAdapter, LoRAConfig
@@ -46,5 +47,6 @@ __all__ = [
     "merge_adapters",
     "register_adapter",
     "remove_adapters",
+    "resolve_settings",
     "unmerge_adapters",
 ]

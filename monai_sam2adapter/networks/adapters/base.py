@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
@@ -39,6 +40,8 @@ class AdapterConfig:
                 raise ValueError(f"{name} must be a number, got {getattr(self, name)!r}.")
         if not 0 < self.bottleneck_ratio <= 1:
             raise ValueError(f"bottleneck_ratio must be in (0, 1], got {self.bottleneck_ratio}.")
+        if not math.isfinite(self.scale):
+            raise ValueError(f"scale must be finite, got {self.scale}.")
         if self.blocks is not None:
             if isinstance(self.blocks, int | str):
                 raise ValueError(f"blocks must be a list of block indices, got {self.blocks!r}.")

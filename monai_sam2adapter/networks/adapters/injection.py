@@ -11,7 +11,7 @@ from torch import nn
 
 from ...utils.logs import escaping_logger
 from ..blocks import HieraBlock
-from .base import Adapter, AdapterConfig
+from .base import AdapterConfig
 from .registry import get_adapter_class
 
 __all__ = [
@@ -77,7 +77,7 @@ def inject_adapters(
     """
     # Prepare.
     adapter_class = get_adapter_class(adapter)
-    settings = _resolve_config(adapter_class, config)
+    settings = resolve_settings(adapter, config)
     # Match.
     matched = _match_blocks(model, settings.blocks)
     # Check.
@@ -145,7 +145,18 @@ def unmerge_adapters(model: nn.Module) -> int:
     return sum(block.unmerge_adapters() for block in _blocks_of(model).values())
 
 
-def _resolve_config(adapter_class: type[Adapter], config: AdapterConfig | Mapping[str, Any] | None) -> AdapterConfig:
+def resolve_settings(adapter: str, config: AdapterConfig | Mapping[str, Any] | None) -> AdapterConfig:
+    """
+    The settings of a registered method, checked.
+
+    Args:
+        adapter: name of the method.
+        config: its settings, as an object or a dictionary. None stands for its own.
+
+    Raises:
+        ValueError: when the method or a setting is unknown, or a value is out of its range.
+    """
+    adapter_class = get_adapter_class(adapter)
     if isinstance(config, AdapterConfig):
         if not isinstance(config, adapter_class.config_class):
             raise ValueError(

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from monai.utils import look_up_option
 from torch import nn
 
-from ..adapters import Adapter, AdapterConfig, adapter_names, inject_adapters
+from ..adapters import Adapter, AdapterConfig, adapter_names, inject_adapters, resolve_settings
 from ..blocks import PositionalEncodingGenerator
 from ..layers import is_tracing_or_exporting
 from ..weights import load_sam2_checkpoint
@@ -66,7 +66,7 @@ class AdaptedSAM2(nn.Module):
     ) -> None:
         super().__init__()
         look_up_option(variant, SAM2_VARIANTS)
-        _resolve_adapters(adapter, adapter_config)
+        resolve_adapters(adapter, adapter_config)
         for name, count in (("in_channels", in_channels), ("out_channels", out_channels)):
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}.")
@@ -154,7 +154,7 @@ class AdaptedSAM2(nn.Module):
         for part in self.frozen_parts:
             for parameter in groups[part]:
                 parameter.requires_grad_(False)
-        for name, settings in _resolve_adapters(adapter, adapter_config):
+        for name, settings in resolve_adapters(adapter, adapter_config):
             inject_adapters(self.image_encoder, name, settings)
         self.train(self.training)
 
@@ -234,8 +234,17 @@ def _kind_of(module: nn.Module, placed: Mapping[int, str]) -> str | None:
     return placed.get(id(module))
 
 
-def _resolve_adapters(adapter: str | Sequence[str], adapter_config: AdapterSettings) -> list[tuple[str, Any]]:
-    """Name and settings of each adapter to inject; for "none" and "full" there is none."""
+def resolve_adapters(adapter: str | Sequence[str], adapter_config: AdapterSettings) -> list[tuple[str, AdapterConfig]]:
+    """
+    Name and settings of each adapter to inject; for "none" and "full" there is none.
+
+    Args:
+        adapter: as of the networks.
+        adapter_config: as of the networks.
+
+    Raises:
+        ValueError: when a name or a setting is unknown or wrong, or they do not belong together.
+    """
     if isinstance(adapter, str):
         look_up_option(adapter, [*adapter_names(), *WITHOUT_ADAPTER])
         if adapter_config and not isinstance(adapter_config, AdapterConfig | Mapping):
@@ -244,7 +253,7 @@ def _resolve_adapters(adapter: str | Sequence[str], adapter_config: AdapterSetti
                 "--adapter_config \"{'bottleneck_ratio': 0.5}\" or --adapter_config#bottleneck_ratio 0.5."
             )
         if adapter not in WITHOUT_ADAPTER:
-            return [(adapter, adapter_config)]
+            return [(adapter, resolve_settings(adapter, cast("Settings | None", adapter_config)))]
         if adapter_config not in (None, {}):
             raise ValueError(f"adapter {adapter!r} has no settings; leave adapter_config out.")
         return []
@@ -259,11 +268,11 @@ def _resolve_adapters(adapter: str | Sequence[str], adapter_config: AdapterSetti
                 f"adapter_config has settings for {sorted(adapter_config)}, the adapters are {names}; give settings by "
                 "the adapters' names, or a list of them."
             )
-        return [(name, adapter_config.get(name)) for name in names]
+        return [(name, resolve_settings(name, adapter_config.get(name))) for name in names]
     settings = [None] * len(names) if adapter_config is None else adapter_config
     if isinstance(settings, str | AdapterConfig) or len(settings) != len(names):
         raise ValueError(f"adapter_config must be a list of settings, one for each of {names}, got {adapter_config!r}.")
-    return list(zip(names, settings, strict=True))
+    return [(name, resolve_settings(name, one)) for name, one in zip(names, settings, strict=True)]
 
 
 def _resolve_freeze(
