@@ -39,16 +39,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def _add_options(parser: argparse.ArgumentParser, name: str) -> list[str]:
     """Add what one data set takes beside the others' options, and give the names."""
+    parser.add_argument("--ignore_label", type=int, help="label that does not count; the data's own if left out")
     if name not in ("pairs", "pictures", "volumes"):
-        return []
+        return ["ignore_label"]
     text = "what masks are called after their images, such as '*_mask', in a folder of each (%(default)s, the same)"
     parser.add_argument("--label_pattern", default="*", help=text)
     if name != "pairs":
-        parser.add_argument("--ignore_label", type=int, help="label that does not count; the data's own if left out")
         return ["label_pattern", "ignore_label"]
     parser.add_argument("--task", default="dichotomous", help="whose layout it has (%(default)s)")
     parser.add_argument("--folders", type=json.loads, help='another layout: \'{"train": ["images", "masks"]}\'')
-    return ["label_pattern", "task", "folders"]
+    return ["label_pattern", "ignore_label", "task", "folders"]
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -32,7 +32,8 @@ class FlipAverageInferer(Inferer):
             is always among the runs. Defaults to none: the other inferer's output as it is.
 
     Raises:
-        ValueError: when ``flips`` is no list of lists of different axes, or holds a mirror image twice.
+        ValueError: when ``flips`` is no list of lists of different axes of the other inferer's images, or has a mirror
+            image twice.
 
     Example:
         >>> import torch
@@ -51,6 +52,12 @@ class FlipAverageInferer(Inferer):
         self.flips = [tuple(sorted(flip)) for flip in flips]
         if len(set(self.flips)) < len(self.flips):
             raise ValueError(f"flips has a mirror image twice: {flips}; name each once.")
+        spatial_dims = getattr(inferer, "spatial_dims", 3)
+        if any(axis >= spatial_dims for flip in self.flips for axis in flip):
+            raise ValueError(
+                f"flips has the axis 2, but {type(inferer).__name__} takes images with the spatial axes 0 and 1, got "
+                f"{flips}; leave it out."
+            )
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any

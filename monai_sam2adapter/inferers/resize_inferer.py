@@ -41,6 +41,9 @@ class ResizeInferer(Inferer):
         (1, 2, 53, 70)
     """
 
+    #: of the images that it takes
+    spatial_dims = 2
+
     def __init__(
         self, spatial_size: int | Sequence[int] | None = None, output_device: str | torch.device | None = None
     ) -> None:

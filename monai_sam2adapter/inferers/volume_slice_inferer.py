@@ -50,6 +50,8 @@ class VolumeSliceInferer(ResizeInferer):
         (1, 4, 20, 24, 5)
     """
 
+    spatial_dims = 3
+
     def __init__(
         self,
         spatial_size: int | Sequence[int] | None = None,

@@ -14,6 +14,8 @@ import torch
 from bundle_runs import parse
 from PIL import Image, ImageSequence
 
+from monai_sam2adapter import data
+
 MARK = 128  # of masks of 0 and 255, and of class numbers
 
 
@@ -79,6 +81,36 @@ def test_no_metric_counts_them(config: Any) -> None:
         scores.append(handler.metric_fn.aggregate())
     torch.testing.assert_close(*scores)
     assert scores[0].isfinite()
+
+
+CHECKS = {
+    "acdc": data.check_acdc,
+    "isbi2012": data.check_isbi2012,
+    "kvasir": data.check_kvasir,
+    "picture": data.check_pictures,
+    "sam2": data.check_pairs,
+    "synapse": data.check_synapse,
+    "volume": data.check_volumes,
+}
+
+
+def test_check_takes_the_same_option(bundle: Path, marked: dict[str, Any], dataset_dir: Path) -> None:
+    check = CHECKS[bundle.name.split("_")[0]]
+    folder = marked["dataset_dir"]
+
+    def problems_of_labels(report: data.DatasetReport) -> list[str]:
+        # a phantom is smaller than the split; and of what is left, a class may be all
+        return [text for text in report.problems if "part" not in text and "is empty" not in text]
+
+    report = check(folder, progress=False, ignore_label=MARK)
+    assert problems_of_labels(report) == []
+    whole = check(dataset_dir, progress=False)
+    assert report.voxels.sum() < whole.voxels.sum()
+    if not bundle.name.startswith("sam2_unext"):  # whose masks may have any gray
+        try:
+            assert problems_of_labels(check(folder, progress=False))
+        except ValueError as error:
+            assert folder in str(error)
 
 
 def test_evaluation_passes_it_on(bundle: Path, marked: dict[str, Any]) -> None:

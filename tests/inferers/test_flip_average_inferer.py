@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer
 
-from monai_sam2adapter.inferers import FlipAverageInferer, VolumeSliceInferer
+from monai_sam2adapter.inferers import FlipAverageInferer, ResizeInferer, VolumeSliceInferer
 
 
 @pytest.fixture
@@ -75,3 +75,9 @@ def test_flips_that_cannot_be_are_refused(network: torch.nn.Module) -> None:
         FlipAverageInferer(SimpleInferer(), flips=[[0, 1], [1, 0]])
     with pytest.raises(ValueError, match="no spatial axis 2"):
         FlipAverageInferer(SimpleInferer(), flips=[[2]])(torch.zeros(1, 1, 4, 4), network)
+
+
+def test_images_have_no_third_axis_to_flip() -> None:
+    with pytest.raises(ValueError, match="axis 2, but ResizeInferer takes images with the spatial axes 0 and 1"):
+        FlipAverageInferer(ResizeInferer(), flips=[[0], [1, 2]])
+    FlipAverageInferer(VolumeSliceInferer(), flips=[[2]])

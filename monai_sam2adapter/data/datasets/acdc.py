@@ -81,7 +81,10 @@ def acdc_datalist(
 
 
 def check_acdc(
-    dataset_dir: str | os.PathLike[str], split_file: str | os.PathLike[str] | None = None, progress: bool = True
+    dataset_dir: str | os.PathLike[str],
+    split_file: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    ignore_label: int | None = None,
 ) -> DatasetReport:
     """
     Read every volume and mask of ACDC, count what is there and find what is wrong.
@@ -90,6 +93,7 @@ def check_acdc(
         dataset_dir: as in ``acdc_datalist``.
         split_file: as in ``acdc_datalist``; all its folds are counted.
         progress: whether to show a progress bar. Defaults to True.
+        ignore_label: value of the labels that does not count. Defaults to None: all count.
 
     Returns:
         the report.
@@ -100,7 +104,7 @@ def check_acdc(
     """
     parts = name_parts(read_folds("acdc" if split_file is None else split_file))
     patients = _find_patients(dataset_dir)
-    report = DatasetReport("ACDC", str(dataset_dir), ACDC_CLASS_NAMES)
+    report = DatasetReport("ACDC", str(dataset_dir), ACDC_CLASS_NAMES, ignore_label=ignore_label)
     for part in parts:
         report.count(part, patients=0, volumes=0, slices=0)
     for patient in patients:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..geometry import place_problem, shape_problem
 from ..orientation import VolumeAxes
-from ..pixel_values import gray_mask_problem, has_colors, hounsfield_problem, is_jpeg
+from ..pixel_values import counted_values, gray_mask_problem, has_colors, hounsfield_problem, is_jpeg
 from ..readers import ImageFileReader, VolumeReader
 from .report import DatasetReport
 
@@ -133,7 +133,7 @@ def _label_problems(labels: np.ndarray, report: DatasetReport) -> list[str]:
     """Problems of a mask; its voxels go into the histogram of the report."""
     problems = []
     expected = f"expected 0 to {len(report.class_names) - 1}"
-    values, counts = np.unique(labels, return_counts=True)
+    values, counts = np.unique(counted_values(labels, "", report.ignore_label), return_counts=True)
     integer = np.isfinite(values) & (values == np.round(values))
     if not integer.all():
         fractions = f"{counts[~integer].sum()} voxels that are not integers ({_list(values[~integer])})"
@@ -194,9 +194,10 @@ def _mask_problems(
     if has_colors(mask, is_jpeg(file)):
         return ["has colors, expected black and white"]
     gray = mask if mask.ndim == 2 else mask[..., 0]
-    problem = gray_mask_problem(gray, file, soft)
+    problem = gray_mask_problem(gray, file, soft, report.ignore_label)
     if problem:
         return [problem]
+    gray = counted_values(gray, file, report.ignore_label)
     bright = int((gray >= 128).sum())
     counts = np.array([gray.size - bright, bright] if bright_class else [bright, gray.size - bright])
     report.voxels += counts

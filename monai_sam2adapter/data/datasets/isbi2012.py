@@ -87,7 +87,10 @@ def isbi2012_datalist(
 
 
 def check_isbi2012(
-    dataset_dir: str | os.PathLike[str], split_file: str | os.PathLike[str] | None = None, progress: bool = True
+    dataset_dir: str | os.PathLike[str],
+    split_file: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    ignore_label: int | None = None,
 ) -> DatasetReport:
     """
     Read every slice and label of ISBI 2012, count what is there and find what is wrong.
@@ -96,6 +99,7 @@ def check_isbi2012(
         dataset_dir: as in ``isbi2012_datalist``.
         split_file: as in ``isbi2012_datalist``; all its folds are counted.
         progress: whether to show a progress bar. Defaults to True.
+        ignore_label: value of the labels that does not count. Defaults to None: all count.
 
     Returns:
         the report.
@@ -107,7 +111,13 @@ def check_isbi2012(
     parts = name_parts(read_folds("isbi2012" if split_file is None else split_file))
     slices, problems = _find_slices(dataset_dir)
     report = DatasetReport(
-        "ISBI 2012", str(dataset_dir), ISBI2012_CLASS_NAMES, image_word="slice", voxel_word="pixel", problems=problems
+        "ISBI 2012",
+        str(dataset_dir),
+        ISBI2012_CLASS_NAMES,
+        image_word="slice",
+        voxel_word="pixel",
+        problems=problems,
+        ignore_label=ignore_label,
     )
     check_images_and_masks(slices, parts, report, colored=False, bright_class=0, progress=progress)
     if split_file is None:

@@ -91,7 +91,10 @@ def kvasir_datalist(
 
 
 def check_kvasir(
-    dataset_dir: str | os.PathLike[str], split_file: str | os.PathLike[str] | None = None, progress: bool = True
+    dataset_dir: str | os.PathLike[str],
+    split_file: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    ignore_label: int | None = None,
 ) -> DatasetReport:
     """
     Read every image and mask of Kvasir-SEG, count what is there and find what is wrong.
@@ -100,6 +103,7 @@ def check_kvasir(
         dataset_dir: as in ``kvasir_datalist``.
         split_file: as in ``kvasir_datalist``; all its folds are counted.
         progress: whether to show a progress bar. Defaults to True.
+        ignore_label: value of the labels that does not count. Defaults to None: all count.
 
     Returns:
         the report.
@@ -113,7 +117,13 @@ def check_kvasir(
     if split_file is None:
         problems += _find_list_problems(dataset_dir, images)
     report = DatasetReport(
-        "Kvasir-SEG", str(dataset_dir), KVASIR_CLASS_NAMES, image_word="image", voxel_word="pixel", problems=problems
+        "Kvasir-SEG",
+        str(dataset_dir),
+        KVASIR_CLASS_NAMES,
+        image_word="image",
+        voxel_word="pixel",
+        problems=problems,
+        ignore_label=ignore_label,
     )
     check_images_and_masks(list(images.values()), name_parts(folds), report, colored=True, progress=progress)
     return report

@@ -104,6 +104,7 @@ def check_pairs(
     task: str = "dichotomous",
     folders: Mapping[str, Sequence[str]] | None = None,
     label_pattern: str = "*",
+    ignore_label: int | None = None,
 ) -> DatasetReport:
     """
     Read every image and mask of the sets of a task, count what is there and find what is wrong.
@@ -117,6 +118,7 @@ def check_pairs(
         task: as in ``pair_datalist``.
         folders: as in ``pair_datalist``.
         label_pattern: as in ``pair_datalist``.
+        ignore_label: value of the labels that does not count. Defaults to None: all count.
 
     Returns:
         the report.
@@ -131,7 +133,13 @@ def check_pairs(
     folds = _find_parts(found, split_file)
     parts = name_parts(folds) if split_file is not None else {part: set(names) for part, names in folds[0].items()}
     report = DatasetReport(
-        layout.name, str(dataset_dir), PAIR_CLASS_NAMES, image_word="image", voxel_word="pixel", problems=problems
+        layout.name,
+        str(dataset_dir),
+        PAIR_CLASS_NAMES,
+        image_word="image",
+        voxel_word="pixel",
+        problems=problems,
+        ignore_label=ignore_label,
     )
     items = list(chain(*found.values()))
     check_images_and_masks(items, parts, report, colored=None, progress=progress, soft=True, may_be_empty=True)

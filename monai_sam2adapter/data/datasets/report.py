@@ -35,6 +35,7 @@ class DatasetReport:
         problems: one text for every problem, with the file that it is in.
         image_word: what an image is called in the printed report. Defaults to "volume".
         voxel_word: what its elements are called there. Defaults to "voxel".
+        ignore_label: value of the labels that does not count. Defaults to None: all count.
         voxels: voxels (or pixels) of each class in all masks.
         volumes_with_class: masks that hold each class.
     """
@@ -48,6 +49,7 @@ class DatasetReport:
     problems: list[str] = field(default_factory=list)
     image_word: str = "volume"
     voxel_word: str = "voxel"
+    ignore_label: int | None = None
     voxels: np.ndarray = field(init=False)
     volumes_with_class: np.ndarray = field(init=False)
     _files_of_contents: dict[bytes, str] = field(init=False, repr=False, default_factory=dict)

@@ -103,7 +103,10 @@ def synapse_datalist(
 
 
 def check_synapse(
-    dataset_dir: str | os.PathLike[str], split_file: str | os.PathLike[str] | None = None, progress: bool = True
+    dataset_dir: str | os.PathLike[str],
+    split_file: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    ignore_label: int | None = None,
 ) -> DatasetReport:
     """
     Read every scan and its labels, or every array, of Synapse, count what is there and find what is wrong.
@@ -114,6 +117,7 @@ def check_synapse(
         dataset_dir: as in ``synapse_datalist``.
         split_file: as in ``synapse_datalist``; all its folds are counted.
         progress: whether to show a progress bar. Defaults to True.
+        ignore_label: value of the labels that does not count. Defaults to None: all count.
 
     Returns:
         the report, in the challenge's 14 classes for scans and in TransUNet's 9 for arrays.
@@ -127,7 +131,9 @@ def check_synapse(
     parts = name_parts(folds)
     cases = _find_cases(dataset_dir)
     of_arrays = _hold_arrays(cases)
-    report = DatasetReport("Synapse", str(dataset_dir), synapse_class_names(9 if of_arrays else 14))
+    report = DatasetReport(
+        "Synapse", str(dataset_dir), synapse_class_names(9 if of_arrays else 14), ignore_label=ignore_label
+    )
     for part in parts:
         report.count(part, cases=0, slices=0)
     report.problems += _find_problems(cases)
