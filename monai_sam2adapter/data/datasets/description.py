@@ -19,7 +19,7 @@ from ...utils.files import read_json, write_json
 from ...utils.logs import escaping_logger
 from ..geometry import voxel_spacing
 from ..orientation import choose_orientation
-from .labels import count_labels, find_classes, read_picture, read_volume, to_classes
+from .labels import ColorsOfLabels, count_labels, find_classes, read_picture, read_volume, to_classes
 from .layouts import LAYOUTS, LabeledCases, find_labeled_cases, path_of
 from .own_data import picture_datalist, volume_datalist
 
@@ -316,12 +316,13 @@ def _measure_pictures(
 ) -> dict[str, Any]:
     class_names, black_and_white = find_classes(found, "picture", progress, ignore_label)
     counts = np.zeros(len(class_names), dtype=np.int64)
-    sizes, has_colors = [], False
+    sizes, has_colors, colors = [], False, ColorsOfLabels()
     for case in tqdm(cases, desc="Describing pictures", unit="picture", disable=not progress):
         image, label = read_picture(case["image"]), case["label"]
         has_colors = has_colors or (len(image) == 3 and not (image == image[:1]).all())
         counted = to_classes(read_picture(label, labels=True), label, black_and_white, ignore_label)
         counts += count_labels(counted, label, len(class_names))
+        colors.add(label)
         sizes.append(image.shape[:0:-1])
     return {
         "cases": len(cases),

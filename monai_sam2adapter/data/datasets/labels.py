@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from ..orientation import VolumeAxes
 from ..pixel_values import counted_values, gray_mask_problem, is_jpeg
-from ..readers import ImageFileReader, VolumeReader
+from ..readers import ImageFileReader, VolumeReader, label_colors
 from .layouts import LabeledCases
 
-__all__ = ["count_labels", "find_classes", "read_picture", "read_volume", "to_classes"]
+__all__ = ["ColorsOfLabels", "count_labels", "find_classes", "read_picture", "read_volume", "to_classes"]
 
 
 def read_volume(image: str | Sequence[str], channels: int | None = None) -> tuple[np.ndarray, VolumeAxes]:
@@ -99,6 +99,34 @@ def count_labels(labels: np.ndarray, file: str, num_classes: int | None = None) 
     total = np.zeros(int(values.max(initial=0)) + 1 if num_classes is None else num_classes, dtype=np.int64)
     total[values.astype(int)] = counts
     return total
+
+
+class ColorsOfLabels:
+    """
+    Watches that a class number has one color in all masks of a set.
+
+    Masks that show their classes by a palette, or by a channel, may each count the colors anew: then one number stands
+    for different classes, which no file tells by itself.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[tuple[int, ...], str]] = {}
+
+    def add(self, file: str) -> None:
+        """
+        Args:
+            file: a mask, a picture; one without colors is of no concern.
+
+        Raises:
+            ValueError: when it has another color for a class number than a mask before.
+        """
+        for number, color in label_colors(file).items():
+            other, before = self._seen.setdefault(number, (color, file))
+            if color != other:
+                raise ValueError(
+                    f"{file} shows the class {number} in the color {color}, {before} in {other}; expected one color "
+                    "for each class in all masks: where each file numbers its colors by itself, map colors to numbers"
+                )
 
 
 def find_classes(

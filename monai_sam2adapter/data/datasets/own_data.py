@@ -14,7 +14,7 @@ from tqdm import tqdm
 from ...utils.logs import escaping_logger
 from ..geometry import place_problem, shape_problem
 from ..orientation import VolumeAxes
-from .labels import count_labels, find_classes, read_picture, read_volume, to_classes
+from .labels import ColorsOfLabels, count_labels, find_classes, read_picture, read_volume, to_classes
 from .layouts import LabeledCases, find_labeled_cases, path_of
 from .report import DatasetReport
 from .split import SPLIT_PARTS, check_fold, name_parts, order_by_hash, read_folds
@@ -218,6 +218,7 @@ def _check(
         parts = {name: names for name, names in parts.items() if not name.endswith("test")}
     class_names, black_and_white = find_classes(found, kind, progress, found.ignore_label)
     report = DatasetReport(f"{kind}s", str(dataset_dir), class_names, problems=list(found.problems), image_word=kind)
+    colors = ColorsOfLabels() if kind == "picture" else None
     report.voxel_word = "voxel" if kind == "volume" else "pixel"
     for part in parts:
         report.count(part, **{f"{kind}s": 0})
@@ -226,7 +227,7 @@ def _check(
         files = [case["image"]] if isinstance(case["image"], str) else case["image"]
         missing = [file for file in (*files, case["label"]) if not path_of(file).exists()]
         if not missing:  # which is a problem of the layout
-            _check_case(case, files[0], kind, report, found, black_and_white)
+            _check_case(case, files[0], kind, report, found, black_and_white, colors)
     report.problems += [
         f"{dataset_dir}: no {kind} of the part {part!r} of the split"
         for part in parts
@@ -242,6 +243,7 @@ def _check_case(
     report: DatasetReport,
     found: LabeledCases,
     black_and_white: bool,
+    colors: ColorsOfLabels | None,
 ) -> None:
     label_file = case["label"]
     arrays, places = [], []
@@ -272,6 +274,8 @@ def _check_case(
     try:
         counted = to_classes(labels, label_file, black_and_white, found.ignore_label)
         counts = count_labels(counted, label_file, len(report.class_names))
+        if colors is not None:
+            colors.add(label_file)
     except ValueError as error:
         report.problems.append(str(error))
         return

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from .nifti import NiftiReader
-from .pictures import MAX_PIXELS, ImageFileReader, open_picture
+from .pictures import MAX_PIXELS, ImageFileReader, label_colors, open_picture
 from .transunet import TransUNetArrayReader
 from .volumes import SimpleITKReader, VolumeReader
 
@@ -15,5 +15,6 @@ __all__ = [
     "SimpleITKReader",
     "TransUNetArrayReader",
     "VolumeReader",
+    "label_colors",
     "open_picture",
 ]

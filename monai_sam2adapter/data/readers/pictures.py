@@ -233,12 +233,40 @@ class ImageFileReader(ImageReader):
 
 
 def _color_palette(image: Image.Image) -> np.ndarray | None:
-    """The indices of a palette of which colors are used, ``(Y, X)``; None where there is none, or all are gray."""
+    """
+    The indices of a palette that has colors, ``(Y, X)``; None where there is none, or what is used may be meant as
+    gray: all of it is black or white, or the palette has no color at all.
+    """
     if image.mode not in ("P", "PA"):
         return None
     indices = np.array(image.getchannel(0) if image.mode == "PA" else image)
     colors = np.array(image.getpalette("RGB")).reshape(-1, 3)
-    return indices if has_colors(colors[np.unique(indices)][None], is_jpeg=False) else None
+    used = colors[np.unique(indices)]
+    is_gray = not has_colors(used[None], is_jpeg=False)
+    if is_gray and (set(np.unique(used)) <= {0, 255} or not has_colors(colors[None], is_jpeg=False)):
+        return None
+    return indices
+
+
+def label_colors(file: str) -> dict[int, tuple[int, ...]]:
+    """
+    The colors by which a mask shows its class numbers, from its palette or its three channels.
+
+    Args:
+        file: a mask that ``ImageFileReader(labels=True)`` reads, of one page.
+
+    Returns:
+        red, green and blue, 0 to 255, by the class numbers that it holds; empty for a gray mask.
+    """
+    with open_picture(file) as image:
+        if image.format == "JPEG" or image.mode not in ("P", "PA", "RGB", "RGBA"):
+            return {}
+        colors = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    numbers = ImageFileReader(labels=True, max_pixels=None).read_pages(file)[0]
+    if (colors == numbers[..., None]).all():
+        return {}
+    values, first = np.unique(numbers, return_index=True)
+    return {int(value): tuple(colors.reshape(-1, 3)[k].tolist()) for value, k in zip(values, first, strict=True)}
 
 
 def _split_page(name: PathLike) -> tuple[str, int | None]:

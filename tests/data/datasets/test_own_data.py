@@ -387,6 +387,47 @@ class TestCheck:
         assert "masks/case_000.png: has the shape (4, 4), its image (8, 6)" in capsys.readouterr().out
 
 
+def in_color(numbers: np.ndarray, colors: list[tuple[int, int, int]], by_palette: bool) -> Image.Image:
+    if not by_palette:
+        return Image.fromarray(np.array(colors, np.uint8)[numbers])
+    image = Image.fromarray(numbers.astype(np.uint8), "P")
+    image.putpalette([value for color in colors for value in color])
+    return image
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "by_palette", "same"),
+    [
+        ([(0, 0, 0), (255, 0, 0), (0, 255, 0)], [(0, 0, 0), (255, 0, 0), (0, 255, 0)], True, True),
+        ([(0, 0, 0), (255, 0, 0), (0, 255, 0)], [(0, 0, 0), (0, 255, 0), (255, 0, 0)], True, False),
+        ([(0, 0, 0), (255, 0, 0), (0, 255, 0)], [(9, 0, 0), (255, 0, 0), (0, 255, 0)], True, False),
+        ([(0, 0, 0), (1, 0, 0), (2, 0, 0)], [(0, 0, 0), (1, 0, 0), (2, 0, 0)], False, True),
+        ([(0, 0, 0), (1, 0, 0), (2, 0, 0)], [(0, 0, 0), (0, 1, 0), (0, 2, 0)], False, False),
+    ],
+)
+def test_a_class_number_has_one_color_in_all_masks(
+    tmp_path: Path,
+    first: list[tuple[int, int, int]],
+    other: list[tuple[int, int, int]],
+    by_palette: bool,
+    same: bool,
+) -> None:
+    write_folders(tmp_path, values=range(3), colored=True)
+    for number, path in enumerate(sorted((tmp_path / "masks").iterdir())):
+        colors = other if number == 2 else first
+        in_color(np.array(Image.open(path)), colors, by_palette).save(path)
+    report = check_pictures(tmp_path, progress=False)
+    if same:
+        assert report.problems == []
+        describe_pictures(tmp_path, progress=False)
+        return
+    (problem,) = report.problems
+    assert "case_002.png shows the class" in problem
+    assert "expected one color for each class in all masks" in problem
+    with pytest.raises(ValueError, match=r"case_00\d.png shows the class \d in the color"):
+        describe_pictures(tmp_path, progress=False)
+
+
 def test_channels_of_images_to_segment_are_one_case(tmp_path: Path) -> None:
     write_nnunet(tmp_path, channels=2, cases=CASES[:2])
     (tmp_path / "imagesTr/case_001_0001.nii.gz").unlink()

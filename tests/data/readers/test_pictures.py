@@ -112,6 +112,18 @@ def test_class_numbers_come_as_they_are_wherever_they_lie(tmp_path: Path, name: 
             read(path, 1)
 
 
+@pytest.mark.parametrize(("color", "number"), [((128, 128, 128), 7), ((9, 9, 9), 7), ((255, 255, 255), 255)])
+def test_a_palette_of_colors_holds_class_numbers_though_all_that_is_used_is_gray(
+    tmp_path: Path, color: tuple[int, int, int], number: int
+) -> None:
+    colors = COLORS.copy()
+    colors[0], colors[7] = 0, color
+    image = Image.fromarray(7 * (NUMBERS % 2), "P")
+    image.putpalette(colors.astype(np.uint8).ravel().tolist())
+    # black and white alone is a mask of these, whatever colors the program that wrote it had at hand
+    np.testing.assert_array_equal(read(save(image, tmp_path / "a.png"), labels=True), number * (NUMBERS % 2).T)
+
+
 def test_our_own_segmentations_are_masks(tmp_path: Path) -> None:
     names = tuple(f"class {k}" for k in range(1, 13))
     scheme = LabelScheme(names, tuple(map(tuple, COLORS[1:].tolist())), ({},) * 12)
