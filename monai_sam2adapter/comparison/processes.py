@@ -85,6 +85,8 @@ class _Process:
     def __init__(self, cell: ComparisonCell, threads: int) -> None:
         self.cell, self.log = cell, Path(cell.folder) / "log.txt"
         cell.write()
+        if self.log.is_symlink():  # who may write to the folder could lead the log into another file
+            self.log.unlink()
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         with self.log.open("ab") as log:
             self._log_start = log.tell()

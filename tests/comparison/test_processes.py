@@ -68,6 +68,14 @@ class TestRunCells:
         assert any("fails, seed 0: FAILED, no luck" in line for line in lines)
         assert cells[2].result() is not None
 
+    def test_a_link_in_the_place_of_the_log_is_not_written_through(self, make_cell: MakeCell, tmp_path: Path) -> None:
+        cell, others = make_cell("fails"), tmp_path / "others.txt"
+        others.write_text("theirs")
+        cell.write()
+        (Path(cell.folder) / "log.txt").symlink_to(others)
+        assert run_cells([cell], 1, 1, lambda line: None)[cell].startswith("no luck")
+        assert others.read_text() == "theirs"
+
     def test_a_table_that_cannot_be_written_does_not_end_the_others(self, make_cell: MakeCell, tmp_path: Path) -> None:
         def fail(errors: object) -> None:
             raise PermissionError("table.csv is open elsewhere")
