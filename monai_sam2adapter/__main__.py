@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from .commands import check, compare, demo, download, pack, phantom, profile
+from .commands import check, compare, demo, download, pack, phantom, profile, publish
 from .utils.text import printable
 
 __all__ = ["main"]
@@ -46,7 +46,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     # each imports what it needs when it runs: help and errors of the command line then come at once
-    for command in (check, phantom, download, demo, pack, profile, compare):
+    for command in (check, phantom, download, demo, pack, publish, profile, compare):
         command.add_parser(subparsers)
     return parser
 
