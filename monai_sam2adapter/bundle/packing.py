@@ -115,7 +115,8 @@ def pack_bundle(
         metadata = _describe_network(metadata, network, config)
         _check_channels(network, metadata)
         (staged / _METADATA).write_text(_to_json(metadata), encoding="utf-8")
-        for part in ("inferer", "postprocessing"):  # where the values are checked that the network does not see
+        config.read_meta(staged / _METADATA)
+        for part in ("inferer", "postprocessing", "handlers"):  # which check the values that the network does not see
             if part in config:
                 _build(config, part)
 

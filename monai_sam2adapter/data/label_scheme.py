@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..utils.logs import escaping_logger
@@ -56,9 +53,9 @@ class LabelScheme:
     version: str = "0"
 
     @classmethod
-    def from_metadata(cls, file: str | os.PathLike[str], class_names: Sequence[str] | None = None) -> LabelScheme:
+    def from_metadata(cls, metadata: Mapping[str, Any], class_names: Sequence[str] | None = None) -> LabelScheme:
         """
-        Read a bundle's ``configs/metadata.json``, at ``network_data_format/outputs/pred``.
+        Take from a bundle's metadata what is at ``network_data_format/outputs/pred``.
 
         Names are those of ``channel_def``; its first channel is the background unless it is the only one. Beside it may
         stand ``channel_colors``, as ``{"1": [230, 159, 0]}``, and ``channel_codes``, as ``{"1": {"category":
@@ -67,7 +64,8 @@ class LabelScheme:
         :py:data:`PALETTE`.
 
         Args:
-            file: the file.
+            metadata: the content of ``configs/metadata.json``, which a config has as ``@_meta_``, wherever MONAI has
+                found it: beside the config, by ``--meta_file``, or in an exported file.
             class_names: names of all classes, background first, where an option of the bundle makes them others than
                 those of the metadata, which then gives colors and codes by the name; a name that it does not have at
                 all is logged as a warning. Defaults to None.
@@ -76,19 +74,19 @@ class LabelScheme:
             the classes.
 
         Raises:
-            FileNotFoundError: when there is no such file.
-            ValueError: when it names no classes, or a color or code is malformed.
+            ValueError: when there are no metadata or no classes in it, or a color or code is malformed.
         """
-        path = Path(file)
-        if not path.is_file():
-            raise FileNotFoundError(f"no metadata at {path}; give the bundle's folder by --bundle_root")
+        if not metadata:
+            raise ValueError(
+                "the config has no metadata, which names the classes; give the bundle's configs/metadata.json by "
+                "--meta_file"
+            )
         try:
-            metadata = json.loads(path.read_text(encoding="utf-8"))
             output = metadata["network_data_format"]["outputs"]["pred"]
             channels = dict(sorted(output["channel_def"].items(), key=lambda item: int(item[0])))
         except (KeyError, ValueError, AttributeError, TypeError) as error:
             raise ValueError(
-                f"{path} names no classes at network_data_format/outputs/pred/channel_def: {error!r}"
+                f"the metadata names no classes at network_data_format/outputs/pred/channel_def: {error!r}"
             ) from error
         names = list(channels.values())[1:] or list(channels.values())
         names = [str(name) for name in (names if class_names is None else class_names[1:])]
@@ -97,9 +95,8 @@ class LabelScheme:
         unknown = [name for name in names if name not in {**key_of, **given_colors, **given_codes}]
         if unknown:
             logger.warning(
-                "%s has no class %s: the colors are chosen by number, and DICOM calls it tissue; add the names to "
-                "channel_colors and channel_codes",
-                path,
+                "the metadata has no class %s: the colors are chosen by number, and DICOM calls it tissue; add the "
+                "names to channel_colors and channel_codes",
                 ", ".join(map(repr, unknown)),
             )
         colors = [
@@ -108,7 +105,7 @@ class LabelScheme:
         ]
         codes = [given_codes.get(name, given_codes.get(key_of.get(name), {})) for name in names]
         for name, color, code in zip(names, colors, codes, strict=True):
-            _check(f"{path}, {name}", color, code)
+            _check(f"the metadata, {name}", color, code)
         return cls(
             tuple(names),
             tuple((color[0], color[1], color[2]) for color in colors),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Handlers for MONAI's trainers and evaluators: scores, checkpoints, reports, pictures and progress."""
+"""Handlers for MONAI's trainers and evaluators: scores, checkpoints, results, reports, pictures and progress."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from .case_scores import CaseScoresHandler
 from .nonfinite_loss import NonFiniteLossHandler
 from .overlay_images import OverlayImageHandler
 from .progress_bar import EpochProgressBar
+from .segmentation_saver import SegmentationSaver
 from .training_checkpoint import TrainingCheckpoint
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "EpochProgressBar",
     "NonFiniteLossHandler",
     "OverlayImageHandler",
+    "SegmentationSaver",
     "TrainingCheckpoint",
 ]

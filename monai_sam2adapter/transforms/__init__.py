@@ -15,7 +15,6 @@ from .require import (
     RequireSameGeometryd,
 )
 from .resize_with_labelsd import ResizeWithLabelsd
-from .save_segmentationd import SaveSegmentationd
 from .segment_logitsd import SegmentLogitsd
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "RequireLabelsd",
     "RequireSameGeometryd",
     "ResizeWithLabelsd",
-    "SaveSegmentationd",
     "SegmentLogitsd",
     "is_normalization",
 ]

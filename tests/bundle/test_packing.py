@@ -145,7 +145,7 @@ class TestContent:
         assert metadata["pred_classes"] == f"14 channels of logits: {', '.join(names)}"
         assert metadata["label_classes"].startswith(f"single channel data: 0 background, 1 {names[1]}, ")
         # the codes moved with the names: the spleen is 7 of 9 classes, and 1 of 14
-        scheme = LabelScheme.from_metadata(path)
+        scheme = LabelScheme.from_metadata(metadata)
         assert scheme.codes[scheme.names.index("spleen")]["type"] == ["78961009", "SCT", "Spleen"]
 
     def test_model_info_keeps_what_it_held(self, small_weights: Path, tmp_path: Path) -> None:

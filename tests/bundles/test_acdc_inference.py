@@ -220,5 +220,6 @@ class TestFailures:
 
 def test_class_names_are_those_of_the_metadata() -> None:
     config = parse(ACDC, "inference")
+    config.read_meta(ACDC / "configs" / "metadata.json")
     scheme = config.get_parsed_content("label_scheme")
     assert ["background", *scheme.names] == config.get_parsed_content("class_names")

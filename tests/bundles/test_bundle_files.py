@@ -33,8 +33,9 @@ HEADINGS = (
     *("# Model Overview", "## Data", "## Training configuration", "## Performance", "## MONAI Bundle Commands"),
     *("# References", "# License"),
 )
-# what changes no value of an image: checks that need a label or a whole scan, and the data type in the cache
-NO_CHANGE = {"RequireSameGeometryd", "RequireHounsfieldd", "CastToTyped"}
+# what changes no value of an image: checks that need a label or a whole scan, the data type in the cache, and the step
+# for the axis of the channels, which MONAI Deploy needs beside LoadImaged
+NO_CHANGE = {"RequireSameGeometryd", "RequireHounsfieldd", "CastToTyped", "EnsureChannelFirstd"}
 
 
 def image_steps(config: dict[str, Any], reference: str) -> list[dict[str, Any]]:
@@ -49,7 +50,7 @@ def image_steps(config: dict[str, Any], reference: str) -> list[dict[str, Any]]:
         if isinstance(step, str):
             steps += image_steps(config, step)
         elif step["keys"] != "label" and step["_target_"].split(".")[-1] not in NO_CHANGE:
-            steps.append({**step, "keys": "image", "reader": None, "expanduser": None})
+            steps.append({**step, "keys": "image", "reader": None, "expanduser": None, "ensure_channel_first": None})
     return steps
 
 

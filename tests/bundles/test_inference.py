@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import monai.bundle
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_runs import ACDC, BUNDLES, fails_with, network_inputs, parse, read, run
+from bundle_runs import ACDC, BUNDLES, SMALL, config_of, fails_with, network_inputs, parse, read, run
 from PIL import Image
 
 from monai_sam2adapter.data import ISBI2012_CLASS_NAMES, LabelScheme
@@ -92,7 +93,7 @@ class TestEveryBundle:
             found = nib.load(out / "b_seg.nii.gz")
             size, values = found.shape, np.asarray(found.dataobj)
         assert size == ((41, 36) if writes_pictures(bundle) else (41, 36, 3))
-        assert values.max() <= len(LabelScheme.from_metadata(bundle / "configs" / "metadata.json").names)
+        assert values.max() <= len(LabelScheme.from_metadata(read(bundle, "metadata")).names)
 
     def test_a_format_of_the_other_kind_is_refused_before_the_work(
         self, bundle: Path, predict: Callable[..., Path], tmp_path: Path
@@ -112,6 +113,23 @@ class TestEveryBundle:
             predict(bundle, [str(image.with_name(f"x{image.name}")), str(image)])
         assert [name.partition(".")[0] for name in names(tmp_path / "out")] == ["b_seg"]
 
+    def test_runs_from_any_folder_and_names_classes_as_the_metadata_does(
+        self,
+        bundle: Path,
+        smallest: dict[str, Any],
+        predict: Callable[..., Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        write_images(bundle, tmp_path / "in")
+        expected = predict(bundle, tmp_path / "in")
+        monkeypatch.chdir(tmp_path)
+        options = {"dataset_dir": "in", "output_dir": "elsewhere", "checkpoint_file": "model.pt"}
+        monai.bundle.run("inference", config_file=config_of(bundle, "inference"), **{**SMALL, **smallest, **options})
+        assert names(Path("elsewhere")) == names(expected)
+        for name in [*names(expected), *(f"overlays/{name}" for name in names(expected / "overlays"))]:
+            assert Path("elsewhere", name).read_bytes() == (expected / name).read_bytes(), name
+
 
 class TestIsbi:
     def test_each_page_of_a_stack_becomes_a_picture_in_colors(
@@ -121,7 +139,7 @@ class TestIsbi:
         pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
         out = predict(ISBI, tmp_path / "stack.tif")
         assert names(out) == [f"stack_page{page:02d}_seg.png" for page in range(11)]
-        color = LabelScheme.from_metadata(ISBI / "configs" / "metadata.json").colors[0]
+        color = LabelScheme.from_metadata(read(ISBI, "metadata")).colors[0]
         with Image.open(out / "stack_page10_seg.png") as picture:
             assert (picture.mode, picture.size) == ("P", (40, 36))
             assert set(np.unique(picture)) <= set(range(len(ISBI2012_CLASS_NAMES)))

@@ -34,7 +34,7 @@ RIGHT: dict[str, set[str]] = {
     **{key: {"zero", "fraction"} for key in ("cache_rate", "flip_prob")},
     **dict.fromkeys(("amp", "resume", "overwrite", "foreground_only", "largest_component", "skip_existing"), _SWITCH),
     **dict.fromkeys(("save_probabilities", "save_uncertainty", "rescale_predictions"), _SWITCH),
-    **dict.fromkeys(("bundle_root", "output_dir", "checkpoint_file", "metadata_file"), _PATH),
+    **dict.fromkeys(("bundle_root", "output_dir", "checkpoint_file"), _PATH),
     **{key: {"text", "none"} for key in ("sam2_checkpoint", "dinov2_checkpoint", "init_checkpoint", "split_file")},
     **dict.fromkeys(("adapter_config", "trt_args", "description", "default_description", "label_map"), _DICTIONARY),
     **dict.fromkeys(

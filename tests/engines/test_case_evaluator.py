@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader
-from monai.transforms import Compose, Lambdad, LoadImaged
+from monai.transforms import Lambdad, LoadImaged
 
 from monai_sam2adapter.data import CaseDataset, LabelScheme
 from monai_sam2adapter.data.case_dataset import describe_error
 from monai_sam2adapter.engines import CaseEvaluator
-from monai_sam2adapter.handlers import EpochProgressBar, OverlayImageHandler
-from monai_sam2adapter.transforms import SaveSegmentationd, SegmentLogitsd
+from monai_sam2adapter.handlers import EpochProgressBar, OverlayImageHandler, SegmentationSaver
+from monai_sam2adapter.transforms import SegmentLogitsd
 from monai_sam2adapter.visualize import OverlayPlanes
 
 SCHEME = LabelScheme(("a",), ((255, 0, 9),), ({},))
@@ -46,8 +46,9 @@ def evaluate(
         val_data_loader=DataLoader(dataset, batch_size=1, num_workers=num_workers),
         network=torch.nn.Identity(),
         inferer=inferer or infer,
-        postprocessing=Compose([SegmentLogitsd("pred"), SaveSegmentationd(output_dir, SCHEME)]),
+        postprocessing=SegmentLogitsd("pred"),
         val_handlers=[
+            SegmentationSaver(output_dir, SCHEME),
             OverlayImageHandler(SCHEME.names, output_dir=output_dir / "overlays"),
             EpochProgressBar(desc="Cases"),
         ],

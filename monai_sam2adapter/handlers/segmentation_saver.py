@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing segmentations."""
+"""Write what inference has found."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import Transform
+from ignite.engine import Engine
+from monai.data import MetaTensor, decollate_batch
+from monai.engines import IterationEvents
 from PIL import Image
 
+from ..data import LabelScheme
 from ..data.dicom import write_dicom_seg
-from ..data.label_scheme import LabelScheme
 from ..data.nifti import nifti_header
 from ..data.results import ResultFiles
 from ..utils import own_path
 
-__all__ = ["SaveSegmentationd"]
+__all__ = ["SegmentationSaver"]
 
 
-class SaveSegmentationd(Transform):
+class SegmentationSaver:
     """
-    Write the segmentation of a case, and maps that belong to it, each as a whole or not at all.
+    Write the segmentation of each case of an evaluator, and maps that belong to it, each as a whole or not at all.
+
+    It works right behind the evaluator's postprocessing, within the iteration, so that what cannot be written is a
+    failed case of :py:class:`monai_sam2adapter.engines.CaseEvaluator`. It is no transform of the postprocessing, since
+    MONAI Label and MONAI Deploy run that themselves and have no case to name a file by.
 
     ``<case>_seg`` is written last: where it is, the case is done. MONAI's ``SaveImaged`` writes in place, so that a run
     that is killed leaves half a file; and it names results by the input file up to its first dot, so that
@@ -69,13 +74,19 @@ class SaveSegmentationd(Transform):
         self.key = key
         self.case_key = case_key
 
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+    def attach(self, engine: Engine) -> None:
         """
         Args:
-            data: dictionary with the segmentation, ``MetaTensor``, the case's name and maps.
+            engine: a ``monai.engines.Evaluator``.
+        """
+        engine.add_event_handler(IterationEvents.MODEL_COMPLETED, self._save)
 
-        Returns:
-            the same items.
+    def write(self, data: Mapping[Hashable, Any]) -> None:
+        """
+        Write the files of one case.
+
+        Args:
+            data: dictionary with the segmentation, ``MetaTensor``, the case's name and maps.
 
         Raises:
             FileExistsError: when there is a file that no run has written, unless ``overwrite``.
@@ -103,7 +114,11 @@ class SaveSegmentationd(Transform):
                 _write_map(temporary, data[name], as_pages=output_format == "png", source=_source(labels))
         with own_path(target, self.files.overwrite) as temporary:
             self._write_labels(temporary, labels)
-        return dict(data)
+
+    def _save(self, engine: Engine) -> None:
+        batch, output = (_one_by_one(items) for items in (engine.state.batch, engine.state.output))
+        for case, found in zip(batch, output, strict=True):
+            self.write({**case, **found})
 
     def _write_labels(self, path: Path, labels: MetaTensor) -> None:
         classes = labels[0].cpu().numpy().astype(np.uint8)
@@ -116,6 +131,10 @@ class SaveSegmentationd(Transform):
         else:
             source = labels.meta.get("dicom_series") or labels.meta["filename_or_obj"]
             write_dicom_seg(path, classes, source, self.scheme)
+
+
+def _one_by_one(items: Any) -> Any:
+    return decollate_batch(items) if isinstance(items, Mapping) else items
 
 
 def _source(labels: MetaTensor) -> Any:
