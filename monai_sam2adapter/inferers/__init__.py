@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from .flip_average_inferer import FlipAverageInferer
 from .resize_inferer import ResizeInferer
 from .volume_slice_inferer import VolumeSliceInferer
 
-__all__ = ["FlipAverageInferer", "ResizeInferer", "VolumeSliceInferer"]
+__all__ = ["ResizeInferer", "VolumeSliceInferer"]

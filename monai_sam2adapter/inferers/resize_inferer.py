@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,11 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type, ensure_tuple_rep
 
 from ..utils import resize_images
+from .flips import average_flips, sorted_flips
 
 __all__ = ["ResizeInferer"]
+
+_Postprocessing = Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]]
 
 
 class ResizeInferer(Inferer):
@@ -23,13 +26,23 @@ class ResizeInferer(Inferer):
     Images are resized as by :py:class:`monai_sam2adapter.transforms.ResizeWithLabelsd`: bilinearly, and filtered where
     they become smaller. A network that is trained behind that transform sees the same pixels here.
 
+    Mirror images (test-time augmentation) are averaged: put in the axes that the anatomy allows to be mirrored, best
+    those that training has mirrored: a heart in any orientation, but no abdomen, whose liver would be on the left. The
+    result is logits again, of the averaged probabilities.
+
     Args:
         spatial_size: size that the network runs at, in pixels: one number for both sides, or ``(h, w)``. Defaults to
             None: images are not resized.
         output_device: device of the logits; ``"cpu"`` keeps them off the GPU. Defaults to None: that of the input.
+        flips: a list of spatial axes for each mirror image, such as ``[[0], [1], [0, 1]]``; the image as it is is
+            always among the runs. Defaults to none.
+        postprocessing: what is made of the logits, such as
+            :py:class:`monai_sam2adapter.transforms.SegmentLogitsd`: a transform of ``{"pred": (K, *spatial)}`` that
+            looks at one pixel at a time. Defaults to None: the logits are returned.
 
     Raises:
-        ValueError: when ``spatial_size`` is not positive.
+        ValueError: when ``spatial_size`` is not positive, or ``flips`` is no list of lists of different axes of the
+            images or holds a mirror image twice.
 
     Example:
         >>> import torch
@@ -45,15 +58,26 @@ class ResizeInferer(Inferer):
     spatial_dims = 2
 
     def __init__(
-        self, spatial_size: int | Sequence[int] | None = None, output_device: str | torch.device | None = None
+        self,
+        spatial_size: int | Sequence[int] | None = None,
+        output_device: str | torch.device | None = None,
+        flips: Sequence[Sequence[int]] = (),
+        postprocessing: _Postprocessing | None = None,
     ) -> None:
         super().__init__()
         self.spatial_size = None if spatial_size is None else _as_plane(spatial_size)
         self.output_device = output_device
+        self.flips = sorted_flips(flips)
+        if any(axis >= self.spatial_dims for flip in self.flips for axis in flip):
+            raise ValueError(
+                f"flips has the axis 2, but {type(self).__name__} takes images with the spatial axes 0 and 1, got "
+                f"{flips}; leave it out."
+            )
+        self.postprocessing = postprocessing
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
         """
         Args:
             inputs: images, ``(B, C, H, W)``, any ``H, W >= 1``; integers are converted to float32.
@@ -63,7 +87,8 @@ class ResizeInferer(Inferer):
 
         Returns:
             logits, ``(B, K, H, W)``, float32 on ``output_device``; a ``MetaTensor`` with the metadata of ``inputs``
-            when that is one.
+            when that is one. With ``postprocessing`` what it gives, ``(B, ..., H, W)``, and by its names
+            where that is more than ``pred``.
 
         Raises:
             ValueError: when ``inputs`` is not four-dimensional or has no pixels, or the network's output is not
@@ -76,12 +101,38 @@ class ResizeInferer(Inferer):
                 f"{tuple(inputs.shape)}; take VolumeSliceInferer for volumes (B, C, H, W, D)."
             )
         logits = self._predict(_plain_float(inputs), network, *args, **kwargs)
-        return _with_meta_of(inputs, logits.to(self.output_device or inputs.device))
+        return self._named({name: _with_meta_of(inputs, part) for name, part in self._finish(logits, inputs).items()})
+
+    def _finish(self, logits: torch.Tensor, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+        """What is to be returned of a batch of images, ``(N, ..., h, w)`` each, on the output's device."""
+        parts: Mapping[str, torch.Tensor] = {"pred": logits}
+        if self.postprocessing is not None:
+            # transforms take the channels first; to them a batch of images is one volume
+            parts = self.postprocessing({"pred": logits.movedim(1, 0)})
+            parts = {name: part.movedim(0, 1) for name, part in parts.items()}
+        return {name: part.to(self.output_device or inputs.device) for name, part in parts.items()}
+
+    def _named(self, parts: dict[str, torch.Tensor]) -> torch.Tensor | dict[str, torch.Tensor]:
+        return parts["pred"] if set(parts) == {"pred"} else parts
 
     def _predict(
         self, images: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Logits of a batch of images, ``(N, C, h, w)`` to ``(N, K, h, w)``, float32 at the size of the images."""
+        """
+        Logits of a batch of images, averaged over the mirror images, ``(N, C, h, w)`` to ``(N, K, h, w)``, float32 at
+        the size of the images.
+        """
+        return average_flips(
+            lambda batch: self._predict_once(batch, network, *args, **kwargs), images, self.flips, self._mirror
+        )
+
+    def _mirror(self, images: torch.Tensor) -> torch.Tensor:
+        """Images along the axis that is not one of their sides, mirrored: there is none."""
+        return images
+
+    def _predict_once(
+        self, images: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
         logits = network(resize_images(images, self.spatial_size or images.shape[-2:]), *args, **kwargs)
         name = type(self).__name__
         if not isinstance(logits, torch.Tensor):
@@ -104,13 +155,13 @@ def _plain_float(inputs: torch.Tensor) -> torch.Tensor:
     return plain if plain.is_floating_point() else plain.float()
 
 
-def _with_meta_of(inputs: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Logits with the metadata of the input, where that has any."""
+def _with_meta_of(inputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Logits, or what was made of them, with the metadata of the input, where that has any."""
     if not isinstance(inputs, MetaTensor):
-        return logits
+        return values
     # an empty tensor carries the metadata over without moving the volume between devices
     meta = MetaTensor([]).copy_meta_from(inputs, copy_attr=False)
-    return convert_to_dst_type(logits, meta, dtype=torch.float32, device=logits.device)[0]
+    return convert_to_dst_type(values, meta, dtype=values.dtype, device=values.device)[0]
 
 
 def _as_plane(spatial_size: int | Sequence[int]) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..data.slices import slices_with_neighbors
-from .resize_inferer import ResizeInferer, _plain_float, _with_meta_of
+from .resize_inferer import ResizeInferer, _plain_float, _Postprocessing, _with_meta_of
 
 __all__ = ["VolumeSliceInferer"]
 
@@ -21,23 +21,29 @@ class VolumeSliceInferer(ResizeInferer):
 
     Unlike ``monai.inferers.SliceInferer``, which cuts windows out of the slices, every slice is resized to
     ``spatial_size`` as a whole and its logits are resized back. Only ``batch_size`` slices exist at network size at any
-    time: a whole volume at 1024 x 1024 with a channel for each class would take gigabytes.
+    time: a whole volume at 1024 x 1024 with a channel for each class would take gigabytes. So do logits of a large
+    volume in its own size (14 classes of 150 x 512 x 512: 2.2 GB); with ``postprocessing`` they, too, exist for
+    ``batch_size`` slices only.
 
-    Slices are resized by the rule of ``ResizeInferer``, which does the same for images.
+    Slices are resized, and mirror images averaged, by the rule of ``ResizeInferer``, which does the same for images.
 
     Args:
         spatial_size: in-plane size that the network runs at, in pixels: one number for both sides, or one for each of
             the two axes that remain without ``slice_axis``. Defaults to None: slices are not resized.
         batch_size: slices per forward pass, at least 1. Defaults to 8.
         slice_axis: spatial axis that is cut into slices, -3 to 2. Defaults to -1, the last one.
-        output_device: device on which the logits of the volume are collected; ``"cpu"`` keeps them off the GPU.
-            Defaults to None: the device of the input.
+        output_device: device on which the output for the volume is collected; ``"cpu"`` keeps it off the GPU. Defaults
+            to None: the device of the input.
         progress: whether to show a progress bar over the slices. Defaults to False.
         num_neighbors: slices on each side that become channels, as in ``VolumeSliceDataset``. Defaults to 0.
+        flips: spatial axes of the volume, 0 to 2, for each mirror image, see ``ResizeInferer``. Defaults to none.
+        postprocessing: what is made of the logits of each batch of slices, see ``ResizeInferer``; what it gives is
+            stacked to volumes. Defaults to None: the logits are.
 
     Raises:
-        ValueError: when ``spatial_size`` or ``batch_size`` is not positive, ``slice_axis`` is not a spatial axis, or
-            ``num_neighbors`` is negative.
+        ValueError: when ``spatial_size`` or ``batch_size`` is not positive, ``slice_axis`` is not a spatial axis,
+            ``num_neighbors`` is negative, or ``flips`` is no list of lists of different axes or holds a mirror image
+            twice.
 
     Example:
         >>> import torch
@@ -60,8 +66,10 @@ class VolumeSliceInferer(ResizeInferer):
         output_device: str | torch.device | None = None,
         progress: bool = False,
         num_neighbors: int = 0,
+        flips: Sequence[Sequence[int]] = (),
+        postprocessing: _Postprocessing | None = None,
     ) -> None:
-        super().__init__(spatial_size, output_device)
+        super().__init__(spatial_size, output_device, flips, postprocessing)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 slice, got {batch_size}.")
         if not -3 <= slice_axis <= 2:
@@ -72,10 +80,13 @@ class VolumeSliceInferer(ResizeInferer):
         self.slice_axis = slice_axis
         self.progress = progress
         self.num_neighbors = num_neighbors
+        # axes of the volume as sides of its slices, 0 and 1, and 2 for the one that is cut
+        sides = [axis for axis in range(3) if axis != slice_axis % 3] + [slice_axis % 3]
+        self.flips = [tuple(sorted(sides.index(axis) for axis in flip)) for flip in self.flips]
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
         """
         Args:
             inputs: volumes, ``(B, C, H, W, D)``, any ``H, W, D >= 1``; integers are converted to float32.
@@ -85,7 +96,8 @@ class VolumeSliceInferer(ResizeInferer):
 
         Returns:
             logits, ``(B, K, H, W, D)``, float32 on ``output_device``; a ``MetaTensor`` with the metadata of ``inputs``
-            when that is one.
+            when that is one. With ``postprocessing`` what it gives, ``(B, ..., H, W, D)``, and by its
+            names where that is more than ``pred``.
 
         Raises:
             ValueError: when ``inputs`` is not five-dimensional or has no voxels, or the network's output is not
@@ -102,16 +114,21 @@ class VolumeSliceInferer(ResizeInferer):
         slices = volumes.movedim(axis, 1)  # (B, C, H, W, D) -> (B, S, C, h, w), S slices
         n_slices = slices.shape[1]
 
-        output: torch.Tensor | None = None
+        outputs: dict[str, torch.Tensor] = {}
         with tqdm(total=len(slices) * n_slices, desc="Slices", unit="slice", disable=not self.progress) as bar:
             for case in range(len(slices)):
                 for start in range(0, n_slices, self.batch_size):
                     stop = min(start + self.batch_size, n_slices)
                     chunk = slices_with_neighbors(slices[case], start, stop, self.num_neighbors)
-                    logits = self._predict(chunk, network, *args, **kwargs)
-                    if output is None:  # the number of classes is known only now
-                        shape = (len(volumes), logits.shape[1], *volumes.shape[2:])
-                        output = torch.empty(shape, device=self.output_device or volumes.device)
-                    output.movedim(axis, 1)[case, start:stop] = logits.to(output.device)
+                    parts = self._finish(self._predict(chunk, network, *args, **kwargs), volumes)
+                    for name, part in parts.items():
+                        if name not in outputs:  # how many channels there are is known only now
+                            shape = (len(volumes), part.shape[1], *volumes.shape[2:])
+                            outputs[name] = torch.empty(shape, dtype=part.dtype, device=part.device)
+                        outputs[name].movedim(axis, 1)[case, start:stop] = part
                     bar.update(len(chunk))
-        return _with_meta_of(inputs, output)  # type: ignore[arg-type]
+        return self._named({name: _with_meta_of(inputs, output) for name, output in outputs.items()})
+
+    def _mirror(self, images: torch.Tensor) -> torch.Tensor:
+        """Slices of the volume that is mirrored along the axis of the slices: their neighbors the other way round."""
+        return images.unflatten(1, (2 * self.num_neighbors + 1, -1)).flip(1).flatten(1, 2)

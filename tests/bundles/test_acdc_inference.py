@@ -173,7 +173,7 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"tta_flips": [0, 1]}, "flips must be lists of spatial axes"),
+            ({"tta_flips": [0, 1]}, "tta_flips must be a list of different lists"),
             ({"largest_component": "yes"}, "largest_component must be True or False, got 'yes'"),
             ({"skip_existing": "false"}, "skip_existing must be True or False, got 'false'"),
             ({"output_format": "dicom"}, "dicom_seg"),

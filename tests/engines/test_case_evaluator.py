@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from monai.data import DataLoader
-from monai.transforms import Lambdad, LoadImaged
+from monai.transforms import Compose, Lambdad, LoadImaged
 
 from monai_sam2adapter.data import CaseDataset, LabelScheme
 from monai_sam2adapter.data.case_dataset import describe_error
@@ -35,18 +38,25 @@ def scans(tmp_path: Path) -> list[dict[str, str]]:
 
 
 def evaluate(
-    scans: list[dict[str, str]], output_dir: Path, inferer: Callable[..., Any] | None = None, num_workers: int = 0
+    scans: list[dict[str, str]],
+    output_dir: Path,
+    inferer: Callable[..., Any] | None = None,
+    num_workers: int = 0,
+    read: Callable[[Any], Any] = lambda image: image,
+    write: Callable[[Any], Any] = lambda items: items,
+    loader: type[DataLoader] = DataLoader,
 ) -> CaseEvaluator:
     def infer(image: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
         return torch.cat([image, 1 - image], dim=1)
 
-    dataset = CaseDataset(scans, LoadImaged("image", reader="NibabelReader", ensure_channel_first=True))
+    load = LoadImaged("image", reader="NibabelReader", ensure_channel_first=True)
+    dataset = CaseDataset(scans, Compose([load, Lambdad("image", read)]))
     return CaseEvaluator(
         device="cpu",
-        val_data_loader=DataLoader(dataset, batch_size=1, num_workers=num_workers),
+        val_data_loader=loader(dataset, batch_size=1, num_workers=num_workers),
         network=torch.nn.Identity(),
         inferer=inferer or infer,
-        postprocessing=SegmentLogitsd("pred"),
+        postprocessing=Compose([SegmentLogitsd("pred"), write]),
         val_handlers=[
             SegmentationSaver(output_dir, SCHEME),
             OverlayImageHandler(SCHEME.names, output_dir=output_dir / "overlays"),
@@ -124,6 +134,139 @@ def test_a_disk_that_is_full_for_one_case(
     with pytest.raises(RuntimeError, match=r"scan1: .*No space left on device"):
         evaluate(scans, tmp_path / "out").run()
     assert results(tmp_path / "out") == ["scan0", "scan2"]
+
+
+def test_an_inferer_may_return_a_dictionary(scans: list[dict[str, str]], tmp_path: Path) -> None:
+    def infer(image: torch.Tensor, network: torch.nn.Module) -> dict[str, torch.Tensor]:
+        return {"pred": torch.cat([image, 1 - image], dim=1), "uncertainty": image}
+
+    evaluator = evaluate(scans, tmp_path / "out", infer)
+    outputs: list[dict[str, Any]] = []
+    evaluator.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: outputs.extend(engine.state.output))
+    evaluator.run()
+    assert [item["uncertainty"].max().item() for item in outputs] == [0, 1, 2]
+    assert results(tmp_path / "out") == ["scan0", "scan1", "scan2"]
+
+
+class TestSideBySide:
+    """Each stage waits for what must be going on in the others, so that a run in turn would end in the time limit."""
+
+    LIMIT = 30.0  # seconds
+
+    def test_while_one_case_is_written_the_next_is_in_the_network_and_another_is_read(
+        self, scans: list[dict[str, str]], tmp_path: Path
+    ) -> None:
+        reading, inferring = threading.Event(), threading.Event()
+
+        def read(image: Any) -> Any:
+            if image.max() == 2:
+                reading.set()
+            return image
+
+        def infer(image: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
+            if image.max() == 1:
+                inferring.set()
+            return torch.cat([image, 1 - image], dim=1)
+
+        def write(items: dict[str, Any]) -> dict[str, Any]:
+            assert reading.wait(self.LIMIT)
+            assert inferring.wait(self.LIMIT)
+            return items
+
+        evaluator = evaluate(scans, tmp_path / "out", infer, read=read, write=write)
+        evaluator.run()
+        assert results(tmp_path / "out") == ["scan0", "scan1", "scan2"]
+
+    def test_never_more_than_three_cases_at_a_time(self, scans: list[dict[str, str]], tmp_path: Path) -> None:
+        many = [{**scan, "case": f"{scan['case']}_{k}"} for k in range(4) for scan in scans]
+        n_read, n_written, most = 0, 0, 0
+
+        def read(image: Any) -> Any:
+            nonlocal n_read
+            n_read += 1
+            return image
+
+        def write(items: dict[str, Any]) -> dict[str, Any]:
+            nonlocal n_written, most
+            time.sleep(0.02)  # the slowest stage: the others have time to run ahead
+            most = max(most, n_read - n_written)
+            n_written += 1
+            return items
+
+        evaluate(many, tmp_path / "out", read=read, write=write).run()
+        assert (n_read, n_written) == (12, 12)
+        assert most == 3
+
+    def test_failures_of_all_stages_are_told_in_the_order_of_the_cases(
+        self, scans: list[dict[str, str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        many = [{**scan, "case": f"{scan['case']}_{k}"} for k in range(2) for scan in scans]
+        written = iter(range(6))
+
+        def read(image: Any) -> Any:
+            return 1 / 0 if image.max() == 2 else image
+
+        def infer(image: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
+            if image.max() == 1:
+                raise torch.OutOfMemoryError("too large")
+            return torch.cat([image, 1 - image], dim=1)
+
+        def write(items: dict[str, Any]) -> dict[str, Any]:
+            if next(written) == 1:
+                raise OSError("No space left on device")
+            return items
+
+        evaluator = evaluate(many, tmp_path / "out", infer, read=read, write=write)
+        with pytest.raises(RuntimeError, match="5 of 6 cases failed, 1 are done"):
+            evaluator.run()
+        assert list(evaluator.failures) == ["scan1_0", "scan2_0", "scan0_1", "scan1_1", "scan2_1"]
+        told = [record.getMessage().partition(" ")[0] for record in caplog.records if "failed:" in record.getMessage()]
+        assert told == list(evaluator.failures)
+        assert results(tmp_path / "out") == ["scan0_0"]
+
+    def test_a_loader_that_breaks_ends_the_run_after_the_cases_before(
+        self, scans: list[dict[str, str]], tmp_path: Path
+    ) -> None:
+        class Breaking(DataLoader):
+            def __iter__(self) -> Any:
+                batches = super().__iter__()
+                yield next(batches)
+                yield next(batches)
+                raise RuntimeError("DataLoader worker is killed by signal")
+
+        evaluator = evaluate(scans, tmp_path / "out", loader=Breaking)
+        with pytest.raises(RuntimeError, match="killed by signal"):
+            evaluator.run()
+        assert results(tmp_path / "out") == ["scan0", "scan1"]
+
+    def test_no_network_is_waited_for_when_the_run_is_stopped(
+        self, scans: list[dict[str, str]], tmp_path: Path
+    ) -> None:
+        started = threading.Event()
+        calls = 0
+
+        def infer(image: torch.Tensor, network: torch.nn.Module) -> torch.Tensor:
+            nonlocal calls
+            if image.max() == 1:
+                started.set()
+                end = time.monotonic() + self.LIMIT
+                while time.monotonic() < end:  # many slices
+                    image = network(image)
+                    calls += 1
+                    time.sleep(0.01)
+            return torch.cat([image, 1 - image], dim=1)
+
+        def write(items: dict[str, Any]) -> dict[str, Any]:
+            assert started.wait(self.LIMIT)
+            raise KeyboardInterrupt
+
+        evaluator = evaluate(scans, tmp_path / "out", infer, write=write)
+        with pytest.raises(KeyboardInterrupt):
+            evaluator.run()
+        assert calls < self.LIMIT / 0.01 / 2
+        evaluator = evaluate(scans, tmp_path / "out")
+        evaluator.run()
+        assert results(tmp_path / "out") == ["scan0", "scan1", "scan2"]
 
 
 def test_the_user_can_stop_it(scans: list[dict[str, str]], tmp_path: Path) -> None:

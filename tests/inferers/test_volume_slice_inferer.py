@@ -16,7 +16,7 @@ from monai.transforms import AsDiscreted, Compose, EnsureChannelFirstd, LoadImag
 
 from monai_sam2adapter.data import VolumeSliceDataset
 from monai_sam2adapter.inferers import VolumeSliceInferer
-from monai_sam2adapter.transforms import ResizeWithLabelsd
+from monai_sam2adapter.transforms import ResizeWithLabelsd, SegmentLogitsd
 
 
 class Recorder(torch.nn.Module):
@@ -69,6 +69,37 @@ def test_equals_network_run_behind_the_transform_of_the_data_sets(shape, axis, s
         expected = slice_by_slice(volumes, network, axis % 3, size)
     assert result.shape == (shape[0], 3, *shape[2:])
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [-3, 1, 2])
+@pytest.mark.parametrize("flips", [[], [[0], [1, 2]]], ids=["plain", "flips"])
+def test_postprocessing_by_batches_is_that_of_the_whole_volume(axis: int, flips: Any) -> None:
+    volume = MetaTensor(torch.randn(1, 1, 9, 7, 5), affine=torch.diag(torch.tensor([2.0, 3, 4, 1])))
+    network, transform = Recorder(), SegmentLogitsd("pred", probabilities=True, uncertainty=True)
+    options = {"spatial_size": (16, 12), "batch_size": 2, "slice_axis": axis, "flips": flips}
+    with torch.no_grad():
+        expected = transform({"pred": VolumeSliceInferer(**options)(volume, network)[0]})
+        found = VolumeSliceInferer(**options, postprocessing=transform)(volume, network)
+    assert found.keys() == expected.keys() == {"pred", "probabilities", "uncertainty"}
+    for name, value in found.items():
+        # the last bit of an exponential depends on its place in memory; classes are the same to the bit
+        tolerance = 0 if name == "pred" else 1e-6
+        torch.testing.assert_close(value[0].as_tensor(), expected[name].as_tensor(), rtol=0, atol=tolerance)
+        assert (value.dtype, value.shape[2:]) == (expected[name].dtype, (9, 7, 5))
+        assert torch.equal(value.affine, volume.affine)
+    assert len(found["pred"].unique()) > 1
+
+
+def test_with_postprocessing_logits_are_never_there_for_more_than_a_batch_of_slices() -> None:
+    shapes = []
+
+    def largest(items: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        shapes.append(tuple(items["pred"].shape))
+        return {"largest": items["pred"].amax(0, keepdim=True)}
+
+    found = VolumeSliceInferer(16, batch_size=3, postprocessing=largest)(torch.rand(2, 1, 10, 6, 7), Recorder())
+    assert shapes == [(3, 3, 10, 6), (3, 3, 10, 6), (3, 1, 10, 6)] * 2
+    assert {name: tuple(value.shape) for name, value in found.items()} == {"largest": (2, 1, 10, 6, 7)}
 
 
 def test_never_runs_more_than_batch_size_slices_at_network_size() -> None:

@@ -47,7 +47,12 @@ def test_maps_are_made_on_demand_only() -> None:
         SegmentLogitsd(("a", "b"), uncertainty=True)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_of_equal_logits_the_first_class_wins() -> None:
+    logits = torch.tensor([0.0, 2.0, 2.0, 1.0, 2.0]).expand(3, 4, 5).permute(2, 0, 1)
+    assert (SegmentLogitsd("pred")({"pred": logits})["pred"] == 1).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_broken_logits_are_no_class(value: float) -> None:
     logits = torch.zeros(3, 4, 4)
     logits[2, 1, 1] = value

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.inferers import SimpleInferer
 
-from monai_sam2adapter.inferers import FlipAverageInferer, ResizeInferer, VolumeSliceInferer
+from monai_sam2adapter.inferers import ResizeInferer, VolumeSliceInferer
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def network() -> torch.nn.Module:
 @torch.no_grad()
 def test_softmax_gives_the_mean_probabilities(network: torch.nn.Module) -> None:
     image = torch.randn(2, 1, 7, 5)
-    logits = FlipAverageInferer(SimpleInferer(), flips=[[0], [1, 0]])(image, network)
+    logits = ResizeInferer(flips=[[0], [1, 0]])(image, network)
     parts = [network(image), network(image.flip(2)).flip(2), network(image.flip(2, 3)).flip(2, 3)]
     expected = torch.stack([part.softmax(1) for part in parts]).mean(0)
     torch.testing.assert_close(logits.softmax(1), expected)
@@ -32,7 +31,7 @@ def test_softmax_gives_the_mean_probabilities(network: torch.nn.Module) -> None:
 @torch.no_grad()
 def test_sigmoid_gives_the_mean_probability_of_one_channel() -> None:
     image, network = torch.randn(1, 1, 7, 5), torch.nn.Conv2d(1, 1, kernel_size=3, padding=1)
-    logits = FlipAverageInferer(SimpleInferer(), flips=[[1]])(image, network)
+    logits = ResizeInferer(flips=[[1]])(image, network)
     expected = (network(image).sigmoid() + network(image.flip(3)).flip(3).sigmoid()) / 2
     torch.testing.assert_close(logits.sigmoid(), expected)
 
@@ -40,13 +39,27 @@ def test_sigmoid_gives_the_mean_probability_of_one_channel() -> None:
 @torch.no_grad()
 def test_what_is_mirrored_comes_out_mirrored(network: torch.nn.Module) -> None:
     volume = MetaTensor(torch.randn(1, 1, 7, 5, 4), affine=torch.diag(torch.tensor([2.0, 3, 4, 1])))
-    inferer = FlipAverageInferer(VolumeSliceInferer(batch_size=3), flips=[[0], [1], [0, 1], [2]])
+    inferer = VolumeSliceInferer(batch_size=3, flips=[[0], [1], [0, 1], [2]])
     logits = inferer(volume, network)
     assert isinstance(logits, MetaTensor)
     torch.testing.assert_close(logits.affine, volume.affine)
     # [2] swaps slices, which the network does not see: their mean is no longer alike under flips of the other axes
-    axes = FlipAverageInferer(VolumeSliceInferer(), flips=[[0], [1], [0, 1]])
+    axes = VolumeSliceInferer(flips=[[0], [1], [0, 1]])
     torch.testing.assert_close(axes(volume.flip(2), network), axes(volume, network).flip(2), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("slice_axis", [-3, 1, 2])
+def test_flips_are_along_the_axes_of_the_volume(slice_axis: int) -> None:
+    volume, network = torch.randn(1, 2, 7, 5, 4), torch.nn.Conv2d(6, 3, kernel_size=3, padding=1)
+    options = {"spatial_size": 8, "batch_size": 3, "slice_axis": slice_axis, "num_neighbors": 1}
+    plain = VolumeSliceInferer(**options)
+    for axis in range(3):
+        mirrored = plain(volume.flip(2 + axis), network).flip(2 + axis)
+        expected = (plain(volume, network).softmax(1) + mirrored.softmax(1)) / 2
+        logits = VolumeSliceInferer(**options, flips=[[axis]])(volume, network)
+        torch.testing.assert_close(logits.softmax(1), expected)
+        assert (expected - plain(volume, network).softmax(1)).abs().max() > 1e-2
 
 
 @torch.no_grad()
@@ -54,30 +67,25 @@ def test_certain_and_half_precision_logits_stay_finite() -> None:
     def network(image: torch.Tensor) -> torch.Tensor:
         return torch.cat([image * 1000, image * -1000], dim=1).half()
 
-    logits = FlipAverageInferer(SimpleInferer(), flips=[[0]])(torch.ones(1, 1, 4, 4), network)
+    logits = ResizeInferer(flips=[[0]])(torch.ones(1, 1, 4, 4), network)
     assert logits.isfinite().all()
     assert logits.dtype == torch.float32
 
 
-def test_without_flips_it_is_the_other_inferer(network: torch.nn.Module) -> None:
+def test_without_flips_it_is_the_image_alone(network: torch.nn.Module) -> None:
     image = torch.randn(1, 1, 7, 5)
-    assert torch.equal(FlipAverageInferer(SimpleInferer())(image, network), network(image))
+    assert torch.equal(ResizeInferer()(image, network), network(image))
 
 
 @pytest.mark.parametrize("flips", [[0, 1], [[0, 0]], [[]], [[3]], [[-1]], "[[0]]", 1, [["0"]]])
 def test_malformed_flips_are_refused(flips: Any) -> None:
     with pytest.raises(ValueError, match="flips must be lists of spatial axes"):
-        FlipAverageInferer(SimpleInferer(), flips=flips)
+        ResizeInferer(flips=flips)
 
 
 def test_flips_that_cannot_be_are_refused(network: torch.nn.Module) -> None:
     with pytest.raises(ValueError, match="mirror image twice"):
-        FlipAverageInferer(SimpleInferer(), flips=[[0, 1], [1, 0]])
-    with pytest.raises(ValueError, match="no spatial axis 2"):
-        FlipAverageInferer(SimpleInferer(), flips=[[2]])(torch.zeros(1, 1, 4, 4), network)
-
-
-def test_images_have_no_third_axis_to_flip() -> None:
+        ResizeInferer(flips=[[0, 1], [1, 0]])
     with pytest.raises(ValueError, match="axis 2, but ResizeInferer takes images with the spatial axes 0 and 1"):
-        FlipAverageInferer(ResizeInferer(), flips=[[0], [1, 2]])
-    FlipAverageInferer(VolumeSliceInferer(), flips=[[2]])
+        ResizeInferer(flips=[[0], [1, 2]])
+    VolumeSliceInferer(flips=[[2]])

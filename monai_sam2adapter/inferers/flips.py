@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Test-time augmentation by flips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+__all__ = ["average_flips", "sorted_flips"]
+
+_LEAST = 1e-7  # probability, so that its logarithm is finite
+
+
+def sorted_flips(flips: Any) -> list[tuple[int, ...]]:
+    """
+    Args:
+        flips: a list of spatial axes, 0 to 2, for each mirror image, such as ``[[0], [1], [0, 1]]``.
+
+    Returns:
+        the axes of each, in their order.
+
+    Raises:
+        ValueError: when ``flips`` is no list of lists of different axes, or holds a mirror image twice.
+    """
+    if not isinstance(flips, (list, tuple)) or not all(_are_axes(flip) for flip in flips):
+        raise ValueError(f"flips must be lists of spatial axes in a list, as [[0], [1], [0, 1]], got {flips!r}.")
+    axes = [tuple(sorted(flip)) for flip in flips]
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"flips has a mirror image twice: {flips}; name each once.")
+    return axes
+
+
+def average_flips(
+    predict: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    flips: Sequence[Sequence[int]],
+    mirror: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """
+    Average the class probabilities of images and of their mirror images.
+
+    The result is logits again, of the averaged probabilities: their softmax (sigmoid for one channel) gives these. What
+    comes after it need not know how many runs there were.
+
+    Args:
+        predict: logits of images, ``(N, C, H, W)`` to ``(N, K, H, W)``.
+        images: the images, ``(N, C, H, W)``.
+        flips: for each mirror image the sides to mirror: 0 for rows, 1 for columns, 2 for what ``mirror`` does.
+        mirror: turns the images along an axis of their own, which logits do not have.
+
+    Returns:
+        logits, ``(N, K, H, W)``, float32; those of the images themselves where there are no flips.
+    """
+    logits = predict(images)
+    if not flips:
+        return logits
+    total = _probabilities(logits)
+    for flip in flips:
+        dims = [2 + side for side in flip if side < 2]
+        flipped = torch.flip(mirror(images) if 2 in flip else images, dims)
+        total += torch.flip(_probabilities(predict(flipped)), dims)
+    total /= 1 + len(flips)
+    return total.logit_(eps=_LEAST) if total.shape[1] == 1 else total.clamp_(min=_LEAST).log_()
+
+
+def _are_axes(flip: Any) -> bool:
+    if not isinstance(flip, (list, tuple)) or not flip:
+        return False
+    return len(set(flip)) == len(flip) and all(axis in (0, 1, 2) for axis in flip)
+
+
+def _probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Softmax over the classes, or sigmoid of a single one, float32."""
+    return logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(dim=1)
