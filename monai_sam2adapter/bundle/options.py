@@ -130,6 +130,7 @@ _SECTION = Rule("a dictionary", lambda value: isinstance(value, Mapping))
 #: by the names of the options, what they may be; messages write them as on a command line
 OPTIONS: Mapping[str, Rule] = {
     **dict.fromkeys(("epochs", "batch_size", "val_interval", "num_classes", "num_channels", "crop_size"), _integer(1)),
+    "accumulation_steps": _integer(1),
     **dict.fromkeys(("num_workers", "num_neighbors", "fold"), _integer(0)),
     "seed": _integer(0, 2**32 - 1),
     "slice_axis": _integer(-3, 2),
@@ -144,7 +145,7 @@ OPTIONS: Mapping[str, Rule] = {
     **dict.fromkeys(
         (
             *("amp", "resume", "overwrite", "foreground_only", "largest_component", "save_probabilities"),
-            *("save_uncertainty", "skip_existing", "rescale_predictions"),
+            *("save_uncertainty", "skip_existing", "rescale_predictions", "activation_checkpointing", "compile"),
         ),
         _FLAG,
     ),
@@ -195,7 +196,9 @@ OPTIONS: Mapping[str, Rule] = {
         "a dictionary, or for several adapters a list of such",
         lambda value: isinstance(value, Mapping) or _is_list_of(value, lambda one: isinstance(one, Mapping)),
     ),
-    **dict.fromkeys(("trt_args", "description", "default_description", "label_map"), _KEYS_AND_VALUES),
+    **dict.fromkeys(
+        ("trt_args", "description", "default_description", "label_map", "compile_kwargs"), _KEYS_AND_VALUES
+    ),
     "amp_dtype": Rule(
         "torch.float16 or torch.bfloat16, as $torch.bfloat16",
         lambda value: value in (torch.float16, torch.bfloat16),

@@ -3,6 +3,6 @@
 
 from __future__ import annotations
 
-from . import adapters, blocks, layers, nets, profiling, utils, weights
+from . import adapters, blocks, compiling, layers, nets, profiling, utils, weights
 
-__all__ = ["adapters", "blocks", "layers", "nets", "profiling", "utils", "weights"]
+__all__ = ["adapters", "blocks", "compiling", "layers", "nets", "profiling", "utils", "weights"]

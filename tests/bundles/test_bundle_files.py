@@ -21,11 +21,12 @@ TRAINING_KEYS = {
     *("dataset_dir", "output_dir", "sam2_checkpoint", "variant", "adapter", "positional_encoding", "image_size"),
     *("epochs", "batch_size", "learning_rate", "amp", "device", "num_workers", "resume", "overwrite", "seed"),
     *("cache_rate", "fold", "split_file", "val_interval", "adapter_config"),
+    *("compile", "accumulation_steps", "activation_checkpointing"),
 }
 INFERENCE_KEYS = {
     *("dataset_dir", "output_dir", "checkpoint_file", "variant", "adapter", "positional_encoding", "image_size"),
     *("batch_size", "amp", "device", "num_workers", "datalist_key", "output_format", "tta_flips", "largest_component"),
-    *("save_probabilities", "save_uncertainty", "skip_existing", "adapter_config"),
+    *("save_probabilities", "save_uncertainty", "skip_existing", "adapter_config", "compile"),
 }
 # what a network has not
 WITHOUT = {"sam2_unext_segmentation": {"positional_encoding"}}
@@ -103,6 +104,8 @@ def test_validation_and_inference_prepare_images_alike(bundle: Path) -> None:
 
 def test_training_and_inference_describe_one_network(bundle: Path) -> None:
     train, inference = read(bundle, "train"), read(bundle, "inference")
+    # saves memory in the backward pass, which inference has not
+    assert train["network_def"].pop("activation_checkpointing") == "@activation_checkpointing"
     options = {value.removeprefix("@") for value in map(str, train["network_def"].values()) if value[0] == "@"}
     assert options >= {"variant", "adapter", "adapter_config"}
     for key in ("image_size", "class_names", "network_def", *options):

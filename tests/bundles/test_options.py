@@ -33,7 +33,9 @@ RIGHT: dict[str, set[str]] = {
     **dict.fromkeys(("num_workers", "num_neighbors", "fold", "seed", "slice_axis"), _FROM_0),
     **{key: {"zero", "fraction"} for key in ("cache_rate", "flip_prob")},
     **dict.fromkeys(("amp", "resume", "overwrite", "foreground_only", "largest_component", "skip_existing"), _SWITCH),
-    **dict.fromkeys(("save_probabilities", "save_uncertainty", "rescale_predictions"), _SWITCH),
+    **dict.fromkeys(("save_probabilities", "save_uncertainty", "rescale_predictions", "compile"), _SWITCH),
+    "activation_checkpointing": _SWITCH,
+    "compile_kwargs": _DICTIONARY,
     **dict.fromkeys(("bundle_root", "output_dir", "checkpoint_file"), _PATH),
     **{key: {"text", "none"} for key in ("sam2_checkpoint", "dinov2_checkpoint", "init_checkpoint", "split_file")},
     **dict.fromkeys(("adapter_config", "trt_args", "description", "default_description", "label_map"), _DICTIONARY),
@@ -89,6 +91,7 @@ def test_every_wrong_value_of_every_option_is_named(key: str) -> None:
     ("key", "values"),
     [
         ("epochs", [1, 200]),
+        ("accumulation_steps", [1, 8]),
         ("image_size", [32, 1024, [64, 96]]),
         ("dino_size", [14, 448]),
         ("orientation", ["LPS", "RAS", "SAL"]),

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options for speed and memory change no result. Inductor is left out of ``--compile True``: it takes minutes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from bundle_runs import load, parse, read, run, train
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What was compiled."""
+    found: list[Any] = []
+
+    def compile_graph(graph: Any, inputs: Any, options: Any) -> Any:
+        found.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._inductor, "compile", compile_graph)
+    return found
+
+
+def test_all_runs_compile_the_network_and_give_the_same(
+    graphs: list[Any], bundle: Path, options: dict[str, Any], trained: Path, evaluated: Path, tmp_path: Path
+) -> None:
+    train(bundle, output_dir=tmp_path / "models", **{**options, "train#trainer#epoch_length": 2, "compile": True})
+    assert len(graphs) >= 2  # training and validation
+    torch.testing.assert_close(load(tmp_path / "models/model.pt"), load(trained))
+    graphs.clear()
+    places = {"checkpoint_file": trained, "output_dir": tmp_path / "eval"}
+    run(bundle, "evaluating", "train", "evaluate", **places, **options, compile=True)
+    assert len(graphs) > 0
+    assert (tmp_path / "eval/cases.csv").read_text() == (evaluated / "cases.csv").read_text()
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["compiled", "failing"])
+def test_inference(
+    graphs: list[Any], fails: bool, bundle: Path, options: dict[str, Any], trained: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """Results are the same to the byte."""
+    if fails:
+        monkeypatch.setattr(torch._inductor, "compile", lambda *args: 1 / 0)
+    known = read(bundle, "inference")
+    given = {key: value for key, value in options.items() if key in known and key != "dataset_dir"}
+    parser_cases = sorted(Path(options["dataset_dir"]).rglob("*.nii*")) or sorted(
+        path for path in Path(options["dataset_dir"]).rglob("*") if path.suffix in (".png", ".jpg", ".tif")
+    )
+    case = str(parser_cases[0])
+    results = []
+    for compiled in (False, True):
+        output_dir = tmp_path / str(compiled)
+        with caplog.at_level(logging.WARNING, "monai_sam2adapter"):
+            places = {"checkpoint_file": trained, "output_dir": output_dir, "dataset_dir": case}
+            run(bundle, "inference", "inference", **places, **given, compile=compiled)
+        files = [path for path in sorted(output_dir.rglob("*")) if path.is_file()]
+        results.append({path.relative_to(output_dir): path.read_bytes() for path in files if path.suffix != ".json"})
+    assert results[0].keys() == results[1].keys()
+    assert results[0] == results[1]
+    assert (len(graphs) > 0) != fails
+    assert [text for text in caplog.messages if "torch.compile" in text] == (
+        ["torch.compile failed, so the network runs without it: division by zero"] if fails else []
+    )
+
+
+@pytest.mark.parametrize(
+    "sparing",
+    [{"batch_size": 2, "accumulation_steps": 2}, {"activation_checkpointing": True}],
+    ids=["accumulation", "checkpointing"],
+)
+def test_what_saves_memory_trains_the_same(
+    sparing: dict[str, Any], bundle: Path, options: dict[str, Any], tmp_path: Path
+) -> None:
+    """By a loss that is a mean over the batch, two batches of two are one of four."""
+    common = {**options, "adapter": "lora", "train#optimizer": "%sgd", "val_interval": 9}
+    common["sgd"] = {"_target_": "torch.optim.SGD", "params": "@train#optimizer#params", "lr": 0.1}
+    common["sgd"]["params"] = "$[p for p in @network.parameters() if p.requires_grad]"
+    if "sam2_unext" not in bundle.name:
+        common["train#loss"] = {"_target_": "monai.losses.DiceCELoss", "to_onehot_y": True, "lambda_dice": 0.0}
+        common["train#loss"]["softmax"] = True
+    elif "accumulation_steps" in sparing:
+        pytest.skip("its BatchNorm layers see each batch by itself")
+    states = []
+    for name, chosen, batches in (("plain", {"batch_size": 4}, 1), ("sparing", {"batch_size": 4, **sparing}, 2)):
+        length = batches if "accumulation_steps" in chosen else 1
+        train(bundle, output_dir=tmp_path / name, **{**common, **chosen, "train#trainer#epoch_length": length})
+        states.append(load(tmp_path / name / "last.pt")["network"])
+    start = parse(bundle, "train", **common).get_parsed_content("network_def").state_dict()
+    assert any(not torch.allclose(start[name], states[0][name], atol=1e-3) for name in states[0])
+    torch.testing.assert_close(states[1], states[0], rtol=1e-4, atol=1e-5)
