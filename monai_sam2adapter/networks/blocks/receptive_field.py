@@ -48,11 +48,14 @@ class ReceptiveFieldBlock(nn.Module):
 
 
 class _ConvNorm(nn.Module):
-    """A convolution that keeps the size, and BatchNorm."""
+    """A convolution that keeps the size, of odd kernels, and BatchNorm."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int | tuple[int, int], dilation: int = 1):
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding="same", dilation=dilation, bias=False)
+        sides = kernel_size if isinstance(kernel_size, tuple) else (kernel_size, kernel_size)
+        # in numbers, not padding="same": TorchScript's exporter to ONNX writes that as a file that does not run
+        padding = (dilation * (sides[0] // 2), dilation * (sides[1] // 2))
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False)
         self.bn = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from .batched_mlp import BatchedMLP
-from .context import is_autocast, is_tracing_or_exporting
+from .context import arange_like, is_autocast, is_tracing_or_exporting
 from .deform_conv import ModulatedDeformConv2d, default_implementation, modulated_deform_conv2d
 from .rep_conv import RepConv2d
 
@@ -12,6 +12,7 @@ __all__ = [
     "BatchedMLP",
     "ModulatedDeformConv2d",
     "RepConv2d",
+    "arange_like",
     "default_implementation",
     "is_autocast",
     "is_tracing_or_exporting",

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from monai.utils import look_up_option, optional_import
 from torch import nn
 
-from .context import is_autocast, is_tracing_or_exporting
+from .context import arange_like, is_autocast, is_tracing_or_exporting
 
 __all__ = ["ModulatedDeformConv2d", "default_implementation", "modulated_deform_conv2d"]
 
@@ -219,9 +219,9 @@ def _deform_conv2d_by_grid_sample(
     rows, columns = offset.shape[-2:]
 
     # Positions of every tap on the output grid, in pixels of x: (B, K, H_out, W_out).
-    tap = torch.arange(taps, device=x.device)
-    row = torch.arange(rows, device=x.device) * stride - padding
-    column = torch.arange(columns, device=x.device) * stride - padding
+    tap = arange_like(taps, offset)
+    row = arange_like(rows, offset) * stride - padding
+    column = arange_like(columns, offset) * stride - padding
     base_y = (tap // kernel_width * dilation)[:, None, None] + row[:, None]
     base_x = (tap % kernel_width * dilation)[:, None, None] + column
     moved = offset.reshape(batch, taps, 2, rows, columns)

@@ -9,6 +9,8 @@ import torch
 from sam2.modeling.position_encoding import PositionEmbeddingRandom
 from torch import nn
 
+from ..layers import arange_like
+
 __all__ = ["EmptyPromptEncoder"]
 
 
@@ -37,6 +39,6 @@ class EmptyPromptEncoder(nn.Module):
         """The position encoding of an image embedding ``(B, C, H, W)``, ``(1, C, H, W)``."""
         # In float32 as sam2's own layer, which fails where a half-precision network has cast its matrix.
         matrix = self.pe_layer.positional_encoding_gaussian_matrix.float()
-        y, x = (2 * (torch.arange(side, device=matrix.device) + 0.5) / side - 1 for side in features.shape[-2:])
+        y, x = (2 * (arange_like(side, matrix) + 0.5) / side - 1 for side in features.shape[-2:])
         angles = 2 * math.pi * torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1) @ matrix  # (H, W, C / 2)
         return torch.cat((angles.sin(), angles.cos()), dim=-1).permute(2, 0, 1).to(features.dtype).unsqueeze(0)

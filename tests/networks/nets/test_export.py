@@ -1,129 +1,151 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A recorded network serves every size and batch, whatever the size of its example."""
+"""
+A recorded network serves every size and batch, whatever the size of its example.
+
+With ``SAM2ADAPTER_EXPORT_TABLE=docs/export.md`` in the environment, a run of all tests, the slow ones too, puts the
+errors that it measured into the table of that page.
+"""
 
 from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 
-from monai_sam2adapter.networks.nets import PromptFreeSAM2
+from monai_sam2adapter.networks.adapters import adapter_names
+from monai_sam2adapter.networks.export import export_program
+from monai_sam2adapter.networks.nets import PromptFreeSAM2, SAM2UNet, SAM2UNeXT
 from monai_sam2adapter.networks.utils import reparameterize_model
 
-# batch, height, width; one or several windows at strides 16 and 32, with and without something to pad
-SIZES = [(2, 33, 47), (1, 64, 96), (1, 224, 224), (1, 100, 225), (2, 256, 240)]
-EXAMPLES = {"something to pad": (1, 3, 64, 96), "nothing to pad": (1, 3, 224, 224)}
+PAGE = Path(__file__).parents[3] / "docs" / "export.md"
+# one or several windows at strides 16 and 32, with and without something to pad; each with a batch of 1 and of 2
+SIZES = [(64, 64), (95, 225), (256, 256)]
+EXAMPLE = (2, 3, 64, 96)  # nothing to pad, one window
 TOLERANCE = 1e-5
+
+FORMS = {
+    "ts": "torch.jit.trace",
+    "pt2": "torch.export",
+    "onnx": "ONNX, dynamo=False",
+    "onnx_dynamo": "ONNX, dynamo=True",
+}
+NETWORKS = {
+    "PromptFreeSAM2": (PromptFreeSAM2, {}),
+    "PromptFreeSAM2, positional_encoding sam2": (PromptFreeSAM2, {"positional_encoding": "sam2"}),
+    "SAM2UNet": (SAM2UNet, {}),
+    "SAM2UNeXT": (SAM2UNeXT, {"dino_variant": "small", "dino_size": 56}),
+}
+FUSED = ("lw, fused", "lora, fused")
+CASES = [
+    *(("PromptFreeSAM2", adapter) for adapter in (*adapter_names(), *FUSED, "none")),
+    *(("PromptFreeSAM2, positional_encoding sam2", adapter) for adapter in ("hp", "lw, fused")),
+    *(("SAM2UNet", adapter) for adapter in ("bottleneck", "hp", "lw, fused")),
+    *(("SAM2UNeXT", adapter) for adapter in ("bottleneck", "hp", "lw, fused")),
+]
+FAST = [
+    *((("PromptFreeSAM2", adapter), "ts") for adapter in ("hp", "conv_lora", "lw, fused")),
+    (("PromptFreeSAM2", "lw, fused"), "pt2"),
+    (("PromptFreeSAM2", "hp"), "onnx"),
+    (("SAM2UNet", "bottleneck"), "onnx"),
+    (("SAM2UNeXT", "bottleneck"), "ts"),
+]
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:`torch.jit:FutureWarning", "ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning"
 )
 
 
-@pytest.fixture(scope="module", params=[("hp", "peg"), ("lw", "sam2")], ids="-".join)
-def net(request, randomize):
-    adapter, positional_encoding = request.param
-    return randomize(PromptFreeSAM2("tiny", adapter, positional_encoding, out_channels=3)).eval().requires_grad_(False)
+def all_cases():
+    for case in CASES:
+        for form in FORMS:
+            marks = [] if (case, form) in FAST else [pytest.mark.slow]
+            if case[0] == "SAM2UNeXT":
+                marks.append(pytest.mark.skipif(find_spec("timm") is None, reason="timm is missing; extra 'unext'"))
+            yield pytest.param(case, form, id="-".join((*case, form)).replace(" ", "_"), marks=marks)
 
 
 @pytest.fixture(scope="module")
-def hp_net(randomize):
-    return randomize(PromptFreeSAM2("tiny", "hp", out_channels=3)).eval().requires_grad_(False)
+def nets(request, randomize):
+    """The network of a case with random weights, and what is recorded of it."""
+    (net_class, kwargs), (adapter, _, fused) = NETWORKS[request.param[0]], request.param[1].partition(", ")
+    net = randomize(net_class("tiny", adapter, out_channels=3, **kwargs)).eval().requires_grad_(False)
+    return net, reparameterize_model(net) if fused else net
 
 
-def assert_equal_at(sizes, recorded, net, relative_error):
-    errors = {}
-    for batch, *size in sizes:
-        x = torch.rand(batch, 3, *size)
-        errors[(batch, *size)] = relative_error(recorded(x), net(x))
-    assert max(errors.values()) < TOLERANCE, errors
+@pytest.fixture(scope="module")
+def program(nets):
+    """Recorded once for .pt2 and for ONNX."""
+    return export_program(nets[1])
 
 
-class TestTrace:
-    @pytest.mark.parametrize("example", EXAMPLES)
-    def test_serves_every_size(self, net, example, relative_error):
-        traced = torch.jit.trace(net, torch.rand(EXAMPLES[example]), check_trace=False)
-        assert_equal_at(SIZES, traced, net, relative_error)
-
-    @pytest.mark.parametrize(("adapter", "positional_encoding"), [("hp", "sam2"), ("lw", "peg")])
-    def test_the_other_positions(self, adapter, positional_encoding, randomize, relative_error):
-        net = randomize(PromptFreeSAM2("tiny", adapter, positional_encoding, in_channels=3)).eval()
-        traced = torch.jit.trace(net, torch.rand(2, 3, 70, 40), check_trace=False)
-        assert_equal_at(SIZES[:2], traced, net, relative_error)
-
-    @pytest.mark.parametrize("adapter", ["adaptformer", "sm_adaptformer", "lora", "conv_lora"])
-    def test_the_other_methods(self, adapter, randomize, relative_error):
-        net = randomize(PromptFreeSAM2("tiny", adapter)).eval()
-        traced = torch.jit.trace(net, torch.rand(2, 3, 70, 40), check_trace=False)
-        assert_equal_at(SIZES[:2], traced, net, relative_error)
-
-    @pytest.mark.parametrize("adapter", ["lw", "lora"])
-    def test_fused_net_survives_saving(self, adapter, tmp_path, randomize, relative_error):
-        net = randomize(PromptFreeSAM2("tiny", adapter)).eval()
-        traced = torch.jit.trace(reparameterize_model(net), torch.rand(1, 3, 64, 64), check_trace=False)
-        traced.save(tmp_path / "net.ts")
-        assert_equal_at(SIZES[:2], torch.jit.load(tmp_path / "net.ts"), net, relative_error)
-
-    def test_eager_net_is_as_before(self, net):
-        x = torch.rand(1, 3, 64, 96)
-        before = net(x)
-        torch.jit.trace(net, torch.rand(1, 3, 64, 64), check_trace=False)
-        assert torch.equal(net(x), before)
+@pytest.fixture(scope="module")
+def table():
+    """The errors at the three sizes by case and form; written to the documentation where that is asked for."""
+    rows = defaultdict(dict)
+    yield rows
+    page = os.environ.get("SAM2ADAPTER_EXPORT_TABLE")
+    if page:
+        text = Path(page).read_text(encoding="utf-8")
+        Path(page).write_text(TABLE.sub(lambda _: as_table(rows), text), encoding="utf-8")
 
 
-class TestTorchExport:
-    def test_with_a_dynamic_batch(self, hp_net, relative_error):
-        batch = torch.export.Dim("batch", min=1, max=64)
-        program = torch.export.export(hp_net, (torch.rand(2, 3, 100, 75),), dynamic_shapes=({0: batch},))
-        assert_equal_at([(1, 100, 75), (5, 100, 75)], program.module(), hp_net, relative_error)
+TABLE = re.compile(r"\| network \| adapter \|.*?\n\n", re.DOTALL)
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize(
-        ("example", "sizes"),
-        [
-            ((2, 3, 256, 320), [(1, 256, 256), (3, 512, 384), (2, 480, 256)]),
-            ((2, 3, 300, 250), [(1, 300, 301), (2, 250, 300)]),
-            ((2, 3, 64, 96), [(1, 64, 64), (3, 96, 160)]),
-        ],
-        ids=["several windows, multiples of 32", "several windows, odd", "one window, multiples of 32"],
+
+def as_table(rows):
+    lines = [("network", "adapter", *FORMS.values()), ("---",) * (2 + len(FORMS))]
+    lines += [(*case, *(forms.get(form, "") for form in FORMS)) for case, forms in rows.items()]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
+
+
+@pytest.mark.parametrize(("nets", "form"), list(all_cases()), indirect=["nets"])
+def test_serves_every_size_and_batch(nets, form, request, table, tmp_path, relative_error):
+    net, to_record = nets
+    recorded = globals()[f"record_{form}"](to_record, tmp_path, request)
+    errors = [
+        max(relative_error(recorded(x), net(x)) for x in (torch.rand(batch, 3, *size) for batch in (1, 2)))
+        for size in SIZES
+    ]
+    table[request.node.callspec.params["nets"]][form] = ", ".join(f"{error:.0e}" for error in errors)
+    assert max(errors) < TOLERANCE, errors
+
+
+def record_ts(net, folder, request):
+    torch.jit.trace(net, torch.rand(EXAMPLE), check_trace=False).save(folder / "net.ts")
+    return torch.jit.load(folder / "net.ts")
+
+
+def record_pt2(net, folder, request):
+    torch.export.save(request.getfixturevalue("program"), folder / "net.pt2")
+    return torch.export.load(folder / "net.pt2").module()
+
+
+def record_onnx(net, folder, request):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason=f"{name} is missing; install the extra 'export'")
+    torch.onnx.export(
+        net,
+        (torch.rand(EXAMPLE),),
+        str(folder / "net.onnx"),
+        dynamo=False,
+        opset_version=18,
+        input_names=["image"],
+        dynamic_axes={"image": {0: "batch", 2: "height", 3: "width"}},
     )
-    def test_with_dynamic_sizes_serves_those_like_the_example(self, hp_net, example, sizes, relative_error):
-        """torch.export keeps the memory layouts of the example: sizes that are padded otherwise are refused."""
-        dynamic = torch.export.Dim.DYNAMIC
-        shapes = ({0: dynamic, 2: dynamic, 3: dynamic},)
-        program = torch.export.export(hp_net, (torch.rand(example),), dynamic_shapes=shapes)
-        assert_equal_at(sizes, program.module(), hp_net, relative_error)
+    return onnx_session(folder / "net.onnx")
 
 
-class TestOnnx:
-    @pytest.fixture(autouse=True)
-    def _packages(self):
-        for name in ("onnx", "onnxscript", "onnxruntime"):
-            pytest.importorskip(name, reason=f"{name} is missing; install the extra 'export'")
-
-    @pytest.mark.parametrize("example", EXAMPLES)
-    def test_serves_every_size(self, net, example, tmp_path, relative_error):
-        torch.onnx.export(
-            net,
-            (torch.rand(EXAMPLES[example]),),
-            str(tmp_path / "net.onnx"),
-            dynamo=False,
-            opset_version=18,
-            input_names=["image"],
-            dynamic_axes={"image": {0: "batch", 2: "height", 3: "width"}},
-        )
-        assert_equal_at(SIZES, onnx_session(tmp_path / "net.onnx"), net, relative_error)
-
-    @pytest.mark.slow
-    def test_by_torch_export_serves_every_size(self, hp_net, tmp_path, relative_error):
-        dynamic = torch.export.Dim.DYNAMIC
-        torch.onnx.export(
-            hp_net,
-            (torch.rand(2, 3, 300, 250),),  # several windows at every stage, or larger images would be wrong
-            str(tmp_path / "net.onnx"),
-            dynamo=True,
-            dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},),
-        )
-        assert_equal_at(SIZES, onnx_session(tmp_path / "net.onnx"), hp_net, relative_error)
+def record_onnx_dynamo(net, folder, request):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason=f"{name} is missing; install the extra 'export'")
+    program = request.getfixturevalue("program")
+    torch.onnx.export(program, (), str(folder / "net.onnx"), dynamo=True, external_data=False)
+    return onnx_session(folder / "net.onnx")
 
 
 def onnx_session(path):
@@ -135,7 +157,41 @@ def onnx_session(path):
     return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
 
 
-@pytest.mark.slow
-def test_compiled_net_gives_the_same_output(hp_net, relative_error):
-    compiled = torch.compile(hp_net, dynamic=False)
-    assert_equal_at([(2, 100, 75)], compiled, hp_net, relative_error)
+@pytest.fixture(scope="module")
+def hp_net(randomize):
+    return randomize(PromptFreeSAM2("tiny", "hp", out_channels=3)).eval().requires_grad_(False)
+
+
+class TestRecording:
+    @pytest.mark.parametrize("example", [(1, 3, 224, 224), (2, 3, 33, 300)], ids=["nothing to pad", "odd"])
+    def test_the_size_of_the_example_does_not_matter(self, hp_net, example, relative_error):
+        traced = torch.jit.trace(hp_net, torch.rand(example), check_trace=False)
+        x = torch.rand(1, 3, 40, 230)
+        assert relative_error(traced(x), hp_net(x)) < TOLERANCE
+
+    def test_eager_net_is_as_before(self, hp_net):
+        x = torch.rand(1, 3, 64, 96)
+        before = hp_net(x)
+        torch.jit.trace(hp_net, torch.rand(1, 3, 64, 64), check_trace=False)
+        assert torch.equal(hp_net(x), before)
+
+    def test_every_number_follows_the_device_of_the_images(self, hp_net):
+        """Recorded on a CPU and run on a GPU, which a number that stays on the CPU would prevent."""
+        net = PromptFreeSAM2("tiny", "hp", "sam2").eval()
+        traced = torch.jit.trace(net, torch.rand(EXAMPLE), check_trace=False)
+        for module in traced.modules():
+            lines = getattr(module, "code", "").splitlines()
+            placed = [line.split(" = ")[0].strip() for line in lines if "torch.device(" in line]
+            used = [(name, line) for name in placed for line in lines if re.search(rf"\b{name}\b", line)]
+            assert all(line.strip().startswith(f"{name} = ") or "type_as" in line for name, line in used), used
+
+    @pytest.mark.slow
+    def test_compiled_net_gives_the_same_output(self, hp_net, relative_error):
+        x = torch.rand(2, 3, 100, 75)
+        assert relative_error(torch.compile(hp_net, dynamic=False)(x), hp_net(x)) < TOLERANCE
+
+    @pytest.mark.slow
+    def test_program_refuses_what_the_network_refuses(self, hp_net):
+        program = export_program(hp_net).module()
+        with pytest.raises(Exception, match="31"):
+            program(torch.rand(1, 3, 31, 64))
