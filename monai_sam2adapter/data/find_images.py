@@ -188,10 +188,20 @@ def _as_list(source: Any, datalist_key: str | None) -> Iterable[Any]:
         except (ValueError, SyntaxError) as error:
             raise ValueError(f"{source!r} starts like a list but does not read as one: {error}") from error
     if isinstance(source, (list, tuple)):
-        return source
+        return map(_with_hash, source)
+    source = _with_hash(source)
     if isinstance(source, (str, os.PathLike)) and str(source).lower().endswith(".json"):
         return _read_datalist(Path(source).expanduser(), datalist_key)
     return [source]
+
+
+def _with_hash(entry: Any) -> Any:
+    """What a user has typed: MONAI makes "::" of each "#" in a value of a config."""
+    if isinstance(entry, Mapping):
+        return {key: _with_hash(value) for key, value in entry.items()}
+    if not isinstance(entry, str) or "::" not in entry or os.path.lexists(os.path.expanduser(entry)):
+        return entry
+    return entry.replace("::", "#")
 
 
 def _read_datalist(file: Path, key: str | None) -> list[dict[str, Any]]:
@@ -216,7 +226,7 @@ def _read_datalist(file: Path, key: str | None) -> list[dict[str, Any]]:
         image = entry.get("image")
         if isinstance(image, list):
             entry["image"] = [file.parent / name for name in image]
-        elif isinstance(image, (str, os.PathLike)):
+        elif isinstance(image, (str, os.PathLike)) and str(image):
             entry["image"] = file.parent / image  # joining leaves absolute paths as they are
     return entries
 
@@ -232,6 +242,8 @@ def _resolve(entry: Any, kind: str, folders: _Folders) -> list[_Found]:
         return [_name_channels([Path(file).expanduser() for file in entry], kind, given)]
     if not isinstance(entry, (str, os.PathLike)):
         raise ValueError(f"cannot take {entry!r} for an image; expected a path or a dictionary with the key 'image'")
+    if not str(entry):
+        raise ValueError("the path of an image is empty; leave the entry out, or name its file")
     path = Path(entry).expanduser()
     name, mark, uid = path.name.partition(_SERIES)
     if kind == "volume" and mark:
@@ -358,11 +370,11 @@ def _unique_cases(found: Sequence[_Found]) -> list[str]:
     names = [[_as_file_name(image.given)] * 3 if image.given else image.names(common) for image in found]
     cases = [name[0] for name in names]
     for length in (1, 2):
-        counts = Counter(cases)
-        cases = [name[length] if counts[case] > 1 else case for case, name in zip(cases, names, strict=True)]
-    counts = Counter(cases)
+        counts = Counter(map(str.casefold, cases))  # many disks take "A" and "a" for one name
+        cases = [name[length] if counts[case.casefold()] > 1 else case for case, name in zip(cases, names, strict=True)]
+    counts = Counter(map(str.casefold, cases))
     for image, case in zip(found, cases, strict=True):
-        if counts[case] > 1:
+        if counts[case.casefold()] > 1:
             raise ValueError(
                 f"{image.image} is there twice, or gets the name {case!r} like another image; name each image once, "
                 f"or give dictionaries with 'image' and 'case'"

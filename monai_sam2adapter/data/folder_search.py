@@ -14,12 +14,15 @@ __all__ = ["PICTURE_FOLDER", "FolderSearch"]
 
 logger = escaping_logger(__name__)
 
-_WORD = r"(labels?|labelmaps?|masks?|segs?|segmentations?|gt|ground[_-]?truths?|annotations?)"
-# what files of labels are called: label0001, segmentation, x_gt, CT-label, Segmentation.seg, x_annotation-1
-_LABELS = re.compile(rf"(.*[_.\s-])?{_WORD}([_-]?\d+)?", re.IGNORECASE)
-# the same for folders: labelsTr, segmentations, train-labels
+_WORD = r"(labels?|lbls?|labelmaps?|masks?|segs?|segmentations?|gt|ground[ _-]?truths?|annotations?)"
+# what files of labels are called: label0001, segmentation, x_gt, gt_x, CT-label, Segmentation.seg, x_annotation-1,
+# x_seg (1); but label_free_01 is a scan
+_LABELS = re.compile(rf"(.*[_.\s-])?{_WORD}([_-]?\d+)?(\s?\(\d+\))?|gt[_\s-].*", re.IGNORECASE)
+# the same for folders: labelsTr, segmentations, train-labels, labelsTr_old, seg masks, predictions
 _LABEL_FOLDER = re.compile(
-    rf"{_WORD}([_-]?(tr|ts|va|val|train|test))?|.*[_-](labels|masks|segmentations|annotations)", re.IGNORECASE
+    rf"({_WORD}|predictions?)([ _-]?(tr|ts|va|val|train|test|pred|predictions?|masks?|old|new|\d+))*"
+    r"|.*[ _-](labels|masks|segmentations|annotations|predictions)",
+    re.IGNORECASE,
 )
 # whole cine series, as the archives of data sets name them, and what inference has written
 _RESULTS = re.compile(r".*[_-](4d|probabilities|uncertainty)", re.IGNORECASE)

@@ -73,9 +73,15 @@ class TestFolder:
             (["img0001"], ["label0001", "averaged-training-labels/DET0001"]),
             (["volume-1"], ["segmentation-1"]),
             (["BraTS_t1"], ["BraTS_seg", "BraTS_GT"]),
+            (["x", "n", "predicted/y"], ["x_lbl", "gt_x", "x_seg (1)", "ground truth/x", "seg masks/x"]),
+            (["x"], ["labelsTr_old/x"]),
+            (["x"], ["labels_pred/x", "predictions/x", "model predictions/x", "Ground-Truths/x", "masks_2/x"]),
             (["label_free_01", "Labeled_03", "unlabeled", "masked", "gta", "no_segregation", "to_seg/x"], []),
         ],
-        ids=["MSD", "nnU-Net", "KiTS", "TotalSegmentator", "MONAI Label", "Slicer", "BTCV", "LiTS", "BraTS", "scans"],
+        ids=[
+            *("MSD", "nnU-Net", "KiTS", "TotalSegmentator", "MONAI Label", "Slicer", "BTCV", "LiTS", "BraTS"),
+            *("copies", "old", "predictions", "scans"),
+        ],
     )
     def test_labels_are_known_by_the_names_of_the_field(
         self, scans: list[str], labels: list[str], extension: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -484,3 +490,29 @@ def test_the_name_of_a_missing_image_stays_in_its_line(image: str, tmp_path: Pat
     with pytest.raises(FileNotFoundError) as caught:
         find_images([str(tmp_path / image)])
     assert str(caught.value).isprintable()
+
+
+def test_a_hash_in_a_path_is_what_monai_makes_two_colons_of(tmp_path: Path) -> None:
+    touch(tmp_path, "study #3/a.nii.gz", "b::c/d.nii.gz")
+    typed = f"{tmp_path}/study #3".replace("#", "::")
+    for source in (typed, [f"{typed}/a.nii.gz"], f"['{typed}/a.nii.gz']", [{"image": f"{typed}/a.nii.gz"}]):
+        assert [item["image"] for item in find_images(source)] == [f"{tmp_path}/study #3/a.nii.gz"]
+    assert [item["case"] for item in find_images(f"{tmp_path}/b::c")] == ["d"]  # which is there
+
+
+def test_names_that_differ_in_case_only_get_results_of_different_names(tmp_path: Path) -> None:
+    touch(tmp_path, "p1/A.nii.gz", "p2/a.nii.gz")
+    assert cases(tmp_path) == ["p1_A", "p2_a"]
+    touch(tmp_path / "one", "B.nii.gz", "b.nii.gz")
+    with pytest.raises(ValueError, match="is there twice, or gets the name"):
+        find_images(tmp_path / "one")
+
+
+def test_an_empty_path_is_not_the_whole_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz")
+    for source in ([{"image": ""}], [""]):
+        with pytest.raises(ValueError, match="the path of an image is empty"):
+            find_images(source)
+    (tmp_path / "list.json").write_text('[{"image": ""}]', encoding="utf-8")
+    with pytest.raises(ValueError, match="the path of an image is empty"):
+        find_images(tmp_path / "list.json")
