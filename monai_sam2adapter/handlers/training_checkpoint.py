@@ -27,7 +27,7 @@ from ..networks.weights.training_state import (
     to_plain,
 )
 from ..utils import atomic_path, escaping_logger, require_flags, require_writable
-from .training_folder import check_cases, lock_folder, options_as_text, report_options
+from .training_folder import case_names, check_case_names, check_cases, lock_folder, options_as_text, report_options
 
 __all__ = ["TrainingCheckpoint"]
 
@@ -75,8 +75,8 @@ class TrainingCheckpoint:
         resume: whether to go on from ``last.pt`` (``--resume True``). Defaults to False.
         overwrite: whether a new run may replace an earlier one (``--overwrite True``), whose two files are then removed
             when it starts. Defaults to False.
-        cases: options by name that choose the cases, such as fold and split file. They are kept in ``last.pt``, and a
-            run is not resumed with others. Defaults to none.
+        cases: options by name that choose the cases, such as fold and split file. They are kept in ``last.pt``, as are
+            the names of the cases, and a run is not resumed with others. Defaults to none.
         options: options that may change when a run is resumed, which a warning then says. Defaults to none.
 
     Raises:
@@ -113,6 +113,7 @@ class TrainingCheckpoint:
         self.cases = cases or {}
         self.options = options or {}
         self._options: dict[str, str] = {}
+        self._case_names: dict[str, list[str]] = {}
         self.best_metric: float | None = None
         self.best_metric_epoch = -1
         self._frozen_sha256: str | None = None
@@ -208,6 +209,10 @@ class TrainingCheckpoint:
             lock = lock_folder(self.output_dir)
         self.check_output_dir(self.output_dir, self.resume, self.overwrite, self.cases)
         self._options = options_as_text({**self.cases, **self.options})
+        self._case_names = {
+            "training": case_names(trainer.data_loader),
+            "validation": case_names(self.evaluator.data_loader),
+        }
         if self.resume:
             self._restore()
         elif self.overwrite and idist.get_rank() == 0:
@@ -237,6 +242,7 @@ class TrainingCheckpoint:
             "lr_scheduler": self.lr_scheduler.state_dict(),
             "scaler": {} if trainer.scaler is None else trainer.scaler.state_dict(),
             "options": self._options,
+            "case_names": self._case_names,
             "validated": self._validated_at == trainer.state.iteration,
             "epoch": trainer.state.epoch,
             "iteration": trainer.state.iteration,
@@ -308,6 +314,7 @@ class TrainingCheckpoint:
             )
         self._check_network(saved["network"], path)
         self._check_optimizer(saved["optimizer"], path)
+        check_case_names(saved, self._case_names)
         report_options(saved, self.options)
         base = self._find_base(saved.get("frozen_sha256"), path)
 

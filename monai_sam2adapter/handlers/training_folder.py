@@ -10,9 +10,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..utils import escaping_logger, sha256_of_file
+from ..utils import escaping_logger, printable, sha256_of_file
 
-__all__ = ["LOCK_TIMEOUT", "check_cases", "lock_folder", "options_as_text", "report_options"]
+__all__ = [
+    "LOCK_TIMEOUT",
+    "case_names",
+    "check_case_names",
+    "check_cases",
+    "lock_folder",
+    "options_as_text",
+    "report_options",
+]
 
 logger = escaping_logger(__name__)
 
@@ -43,6 +51,46 @@ def check_cases(saved: Mapping[str, Any], cases: Mapping[str, Any] | None) -> No
             f"the run was started on other cases: {changes}. Resume with the values that it was started with, or start "
             "another run (--output_dir); else it is validated on cases that it has learned."
         )
+
+
+def case_names(loader: Any) -> list[str]:
+    """
+    What the cases of a loader are called, sorted: by the entry ``case``, else by their image's file, wherever it lies.
+
+    Args:
+        loader: a data loader; of one whose data set has no list ``data``, nothing is known.
+    """
+    items = getattr(getattr(loader, "dataset", None), "data", ())
+    if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
+        return []
+    return sorted(str(item["case"]) if "case" in item else Path(str(item.get("image"))).name for item in items)
+
+
+def check_case_names(saved: Mapping[str, Any], names: Mapping[str, list[str]]) -> None:
+    """
+    Refuse to resume where data were added or removed since: folds are drawn anew then.
+
+    Args:
+        saved: the training's state, which keeps the names as ``case_names``; earlier versions did not.
+        names: names of the cases for each use, such as training and validation.
+
+    Raises:
+        ValueError: when they are others.
+    """
+    for use, now in names.items():
+        before = saved.get("case_names", {}).get(use) or now
+        if now and before != now:
+            gone, new = sorted(set(before) - set(now)), sorted(set(now) - set(before))
+            raise ValueError(
+                f"the run was started on {len(before)} cases for {use}, now there are {len(now)}: "
+                f"{len(gone)} are gone ({_shorten(gone)}), {len(new)} are new ({_shorten(new)}). Resume with the data "
+                "that it was started with, or start another run from its weights (--output_dir, --init_checkpoint); "
+                "else it is validated on cases that it has learned."
+            )
+
+
+def _shorten(names: list[str]) -> str:
+    return printable(", ".join(names[:3])) + (", ..." if len(names) > 3 else "") or "none"
 
 
 def report_options(saved: Mapping[str, Any], options: Mapping[str, Any]) -> None:

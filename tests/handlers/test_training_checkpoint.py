@@ -8,7 +8,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -532,6 +532,25 @@ class TestOptions:
                 TrainingCheckpoint.check_output_dir(tmp_path / "run", resume=True, cases=cases)
         assert (tmp_path / "run" / "last.pt").read_bytes() == before
         start({**known, "split_file": moved, "new": 1}, {}, resume=True)  # the same content in another place
+
+    @pytest.mark.parametrize("part", ["training", "validation"])
+    def test_data_that_were_added_or_removed_are_refused(
+        self, run_factory, checkpoint_of, tmp_path, monkeypatch, part
+    ) -> None:
+        def start(names: Sequence[str], resume: bool = False) -> None:
+            run = run_factory(epochs=3)
+            loader = (run.trainer if part == "training" else run.evaluator).data_loader
+            for item, name in zip(loader.dataset.data, names, strict=True):
+                item["case"] = name
+            checkpoint_of(run, tmp_path / "run", resume=resume)
+            interrupt_after(run, 2 if resume else 1)
+
+        first = ["d", "c", "b", "a"][: 4 if part == "training" else 3]
+        start(first)
+        for names in (["x", *first[1:]], [first[0]] * len(first)):
+            with pytest.raises(ValueError, match=f"cases for {part}, now there are .* are gone .*--init_checkpoint"):
+                start(names, resume=True)
+        start(sorted(first), resume=True)
 
     def test_other_options_are_said_once(self, start, caplog) -> None:
         start({}, {"batch_size": 8, "seed": 0, "image_size": [64, 64]})
