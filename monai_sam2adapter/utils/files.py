@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +123,15 @@ def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None
 def _remove_unfinished(target: Path) -> None:
     """Remove what a killed process has left of this file; no link is followed, and no other file's folder touched."""
     with os.scandir(target.parent) as entries:
-        found = [entry.path for entry in entries if entry.name.startswith(_UNFINISHED) and not entry.is_symlink()]
+        found = [
+            entry.path
+            for entry in entries
+            if entry.name.startswith(_UNFINISHED) and entry.is_dir(follow_symlinks=False)
+        ]
     for folder in found:
-        if os.path.lexists(os.path.join(folder, target.name)):
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another user's
+            if os.listdir(folder) == [target.name]:  # with anything beside it, it is none of ours
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _no_room(error: Exception, temporary: Path) -> OSError | None:

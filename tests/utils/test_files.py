@@ -122,6 +122,20 @@ def test_the_temporary_folder_is_closed_to_others_and_never_called_the_same(tmp_
     assert len(folders) == 3
 
 
+def test_a_folder_that_only_looks_unfinished_is_left_alone(tmp_path: Path) -> None:
+    mine = tmp_path / ".unfinished.notes"
+    mine.mkdir()
+    for name in ("a.txt", "more.txt"):
+        (mine / name).write_text("mine")
+    killed = tmp_path / ".unfinished.1234"
+    killed.mkdir()
+    (killed / "a.txt").write_text("half")
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("a")
+    assert sorted(os.listdir(mine)) == ["a.txt", "more.txt"]
+    assert not killed.exists()
+
+
 def test_another_files_unfinished_write_is_left_alone(tmp_path: Path) -> None:
     with atomic_path(tmp_path / "a.txt") as first:
         first.write_text("a")

@@ -63,13 +63,17 @@ def download_sam2_checkpoint(
         path of the file.
 
     Raises:
-        ValueError: when ``name`` is not in the catalog.
+        ValueError: when ``name`` is not in the catalog, or ``url`` is none of the web.
         RuntimeError: when the server cannot be reached, the file there or in ``directory`` is not the official one, or
             the disk has no room for it.
     """
     entry = look_up_option(name, SAM2_CATALOG)
     folder = default_weights_directory() if directory is None else Path(directory).expanduser()
     target = folder / entry.filename
+    if target.is_dir():
+        raise RuntimeError(f"{target} is a folder, in the place of the file; move it, or pass another directory.")
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise ValueError(f"the url must begin with http:// or https://, got {url!r}.")
     # looked at before the lock is taken, so that a folder that cannot be written to serves as well
     if not target.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +155,7 @@ def _request(entry: CatalogEntry, url: str, part: Path, start: int, bar: tqdm) -
         goes_on = response.status == http.client.PARTIAL_CONTENT
         length = response.headers.get("Content-Length")
         _check_offer(entry, url, start if goes_on else 0, length, response.headers.get("Content-Range"))
-        if goes_on or (not start and length is not None):
+        if goes_on or (not start and length is not None and length.isdecimal()):
             _append(response, entry, url, part, bar)
             return
         # a whole file in the place of what is missing, or of unknown length: it may be a login page or never end, and
@@ -184,7 +188,7 @@ def _append(response: http.client.HTTPResponse, entry: CatalogEntry, url: str, p
 
 def _check_offer(entry: CatalogEntry, url: str, start: int, length: str | None, content_range: str | None) -> None:
     """Before anything is written."""
-    if length is not None and start + int(length) != entry.size:
+    if length is not None and length.isdecimal() and start + int(length) != entry.size:
         raise _no_official_file(entry, url, str(start + int(length)))
     if start and content_range not in (None, f"bytes {start}-{entry.size - 1}/{entry.size}"):
         raise _no_official_file(entry, url, f"other ({content_range}, asked to go on at {start})")

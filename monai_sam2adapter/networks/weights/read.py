@@ -223,6 +223,13 @@ def tensors_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
             f"{path} holds a {type(content).__name__}{keys}, expected tensors by their names, bare or below "
             f"{', '.join(map(repr, _WRAPPING_KEYS[:-1]))} or {_WRAPPING_KEYS[-1]!r}."
         )
+    odd = [name for name, tensor in tensors.items() if tensor.layout != torch.strided or tensor.device.type != "cpu"]
+    if odd:
+        tensor = tensors[odd[0]]
+        raise CheckpointFormatError(
+            f"{path} holds tensors without plain values, such as {odd[0]} ({tensor.layout}, on the device "
+            f"{tensor.device}); expected strided tensors. Save the weights anew from a network that has them."
+        )
     try:
         return unwrap_names(tensors)
     except ValueError as error:

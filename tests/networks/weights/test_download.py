@@ -149,6 +149,7 @@ BAD_ANSWERS = {
     "another_part": answer(206, Content_Range="bytes 0-5199/5200"),
     "part_of_another_file": answer(206, Content_Range="bytes 1234-5199/5200"),
     "no_bytes": answer(200, b""),
+    "length_that_is_no_number": answer(200, Content_Length="abc"),
     "not_found": answer(404),
     "server_error": answer(503),
     "login_elsewhere": answer(302, Location="/login"),
@@ -191,6 +192,18 @@ class TestDownloadErrors:
         except OSError:
             assert ending == ".lock"
         assert victim.read_text() == "precious"
+
+    def test_an_address_that_is_none_is_refused(self, target):
+        for url in ("x", "file:///etc/passwd", "ftp://host/file", ""):
+            with pytest.raises(ValueError, match=r"must begin with http:// or https://, got"):
+                get(target, url=url)
+        assert not target.parent.exists()
+
+    def test_folder_in_the_place_of_the_file_is_told_before(self, server, target):
+        target.mkdir(parents=True)
+        with pytest.raises(RuntimeError, match="is a folder, in the place of the file"):
+            get(target)
+        assert not server.requested_paths
 
     def test_unknown_name_is_answered_with_the_nearest(self, tmp_path):
         with pytest.raises(ValueError, match=r"did you mean 'sam2\.1_hiera_tiny'"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from monai_sam2adapter.networks.nets import PromptFreeSAM2
-from monai_sam2adapter.networks.weights import CheckpointMismatchError, load_network_weights
+from monai_sam2adapter.networks.weights import CheckpointFormatError, CheckpointMismatchError, load_network_weights
 
 
 def network(in_channels: int, adapter: str = "none") -> PromptFreeSAM2:
@@ -58,3 +58,13 @@ def test_another_adapter_is_named(weights: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no trained weights at .*no\.pt"):
         load_network_weights(network(3), tmp_path / "no.pt")
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.ones(3, device="meta"), torch.eye(3).to_sparse(), torch.eye(3).to_sparse_csr()], ids=str
+)
+def test_tensors_without_plain_values_are_named(tensor: torch.Tensor, tmp_path: Path) -> None:
+    net = network(3)
+    torch.save({**net.state_dict(), "image_encoder.trunk.pos_embed": tensor}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointFormatError, match=r"model\.pt .*(holds tensors without plain values|damaged)"):
+        load_network_weights(net, tmp_path / "model.pt")
