@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from ..data.orientation import SLICES_BY
+from ..data.pixel_values import is_normalization
 from ..metrics import METRIC_PROTOCOLS
 from ..networks.adapters import adapter_names
 from ..networks.nets.adapted_sam2 import WITHOUT_ADAPTER
 from ..networks.nets.dinov2 import DINOV2_VARIANTS
 from ..networks.nets.hiera import POSITIONAL_ENCODINGS
 from ..networks.nets.sam2_config import SAM2_VARIANTS
-from ..transforms import is_normalization
 from ..utils import nearest_name, printable
 
 __all__ = ["NOT_COMPUTED", "OPTIONS", "Rule"]
@@ -68,6 +68,11 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, (str, os.PathLike)) and bool(str(value).strip()) and "\0" not in str(value)
 
 
+def _is_place(value: Any) -> bool:
+    # MONAI makes "::" of each "#" in a value of a config: results would lie in another folder
+    return _is_path(value) and ("::" not in str(value) or os.path.lexists(str(value)))
+
+
 def _is_device(value: Any) -> bool:
     try:
         device = torch.device(value)
@@ -111,7 +116,7 @@ def _is_adapter(value: Any) -> bool:
 _ADAPTERS = (*WITHOUT_ADAPTER, *adapter_names())
 _FLAG = Rule("True or False", lambda value: isinstance(value, bool), written=("True", "False"))
 _SHARE = Rule("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
-_PATH = Rule("a path", _is_path)
+_PATH = Rule('a path (without "#", of which MONAI makes "::")', _is_place)
 _KEYS_AND_VALUES = Rule("a dictionary", lambda value: isinstance(value, Mapping))
 _SIZE = Rule(
     "an integer of at least 32, or a list of two (height and width in pixels)",

@@ -3,9 +3,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
-__all__ = ["counted_pixels", "counted_values", "gray_mask_problem", "has_colors", "hounsfield_problem", "is_jpeg"]
+__all__ = [
+    "counted_pixels",
+    "counted_values",
+    "gray_mask_problem",
+    "has_colors",
+    "hounsfield_problem",
+    "is_jpeg",
+    "is_normalization",
+]
 
 # JPEG's rounding makes the three channels of a gray picture differ by a few values
 _COLOR_TOLERANCE = 16
@@ -13,6 +25,7 @@ _COLOR_TOLERANCE = 16
 _GRAY_TOLERANCE = 32
 # of a JPEG alone this part may be farther: pixels at the edge, where a mask was resized before it was saved
 _SHARE_OF_JPEG = 0.01
+_NUMBERS = ("lower", "upper", "mean", "std")  # by which a channel is normalized
 # there is air around a body (-1000) and bone in it, whatever the scanner: a scan that was shifted so that air is 0, cut
 # to a window or normalized lacks values below or above these
 _AIR, _BONE = -500, 100
@@ -96,4 +109,22 @@ def hounsfield_problem(low: float, high: float) -> str:
     return (
         f"is not in Hounsfield units: values from {low:.4g} to {high:.4g}, expected air near -1000 and bone above "
         f"{_BONE}; take the original scan"
+    )
+
+
+def is_normalization(channel: Any) -> bool:
+    """
+    Whether this is what :py:class:`monai_sam2adapter.transforms.NormalizeChannelsd` takes for
+    a channel.
+
+    Args:
+        channel: anything.
+    """
+    if not isinstance(channel, Mapping) or not set(channel) <= set(_NUMBERS):
+        return False
+    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in channel.values()):
+        return False
+    limits, figures = [[name for name in names if name in channel] for names in (_NUMBERS[:2], _NUMBERS[2:])]
+    return (not limits or (len(limits) == 2 and channel["lower"] < channel["upper"])) and (
+        not figures or (len(figures) == 2 and channel["std"] > 0)
     )

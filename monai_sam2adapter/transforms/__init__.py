@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from .gray_mask_to_labeld import GrayMaskToLabeld
-from .normalize_channelsd import NormalizeChannelsd, is_normalization
+from .normalize_channelsd import NormalizeChannelsd
 from .one_hot_labelsd import OneHotLabelsd
 from .orient_slicesd import OrientSlicesd
 from .require import (
@@ -29,5 +29,4 @@ __all__ = [
     "RequireSameGeometryd",
     "ResizeWithLabelsd",
     "SegmentLogitsd",
-    "is_normalization",
 ]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from monai.data import get_track_meta
 from monai.transforms import MapTransform, NormalizeIntensity
 from monai.utils import convert_to_tensor
 
+from ..data.pixel_values import is_normalization
 from ..utils import escaping_logger
 from .require import file_of
 
@@ -22,7 +22,6 @@ logger = escaping_logger(__name__)
 
 # part of the distance of the limits that the values of an image are expected to have
 _LEAST = 0.05
-_NUMBERS = ("lower", "upper", "mean", "std")
 
 
 class NormalizeChannelsd(MapTransform):
@@ -92,23 +91,6 @@ class NormalizeChannelsd(MapTransform):
                             _warn_of_units(file_of(items[key], key), float(low), float(high), channel)
             items[key] = self._normalize(image)
         return items
-
-
-def is_normalization(channel: Any) -> bool:
-    """
-    Whether this is what :py:class:`NormalizeChannelsd` takes for a channel.
-
-    Args:
-        channel: anything.
-    """
-    if not isinstance(channel, Mapping) or not set(channel) <= set(_NUMBERS):
-        return False
-    if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in channel.values()):
-        return False
-    limits, figures = [[name for name in names if name in channel] for names in (_NUMBERS[:2], _NUMBERS[2:])]
-    return (not limits or (len(limits) == 2 and channel["lower"] < channel["upper"])) and (
-        not figures or (len(figures) == 2 and channel["std"] > 0)
-    )
 
 
 def _warn_of_units(file: str, low: float, high: float, channel: Mapping[str, float]) -> None:

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from ...utils.files import read_json, write_json
 from ...utils.logs import escaping_logger
 from ..geometry import voxel_spacing
-from ..orientation import choose_orientation
+from ..orientation import SLICES_BY, choose_orientation, require_axcodes
+from ..pixel_values import is_normalization
 from .labels import ColorsOfLabels, count_labels, find_classes, read_picture, read_volume, to_classes
 from .layouts import LAYOUTS, LabeledCases, find_labeled_cases, path_of
 from .own_data import picture_datalist, volume_datalist
@@ -188,13 +189,15 @@ def keep_description(
         used: what the training uses in place of an entry of the description, such as ``class_names``.
 
     Raises:
+        FileExistsError: when there is a file of this name that no training has written.
         ValueError: when nothing was described, or the run to resume had other classes, normalization or slices.
     """
     if "fingerprint" not in description:
         raise ValueError("no data were described, only the default is there; give a dataset_dir")
     path = Path(output_dir) / _FILE
     content = {**description, **used}
-    kept = (read_json(path) if resume else None) or content
+    found = _kept_description(path)
+    kept = (found if resume else None) or content
     changed = [key for key in _FIXED if kept.get(key) != content.get(key)]
     if changed:
         before, now = kept.get(changed[0]), content.get(changed[0])
@@ -235,6 +238,9 @@ def read_description(
         )
     if not isinstance(content, dict) or "class_names" not in content or "normalization" not in content:
         raise ValueError(f"{path} holds no class_names and normalization; copy the one of the training")
+    problem = _description_problem(content)
+    if problem:
+        raise ValueError(f"{path} is not as a training has written it: {problem}; copy the one of the training")
     if "slice_axis" in content and "orientation" not in content:
         logger.warning(
             "%s is of an earlier version and does not say in which orientation volumes were cut: each is cut along the "
@@ -243,6 +249,30 @@ def read_description(
             content["slice_axis"],
         )
     return content
+
+
+def _description_problem(content: Mapping[str, Any]) -> str:
+    """Which entry of a description cannot be; empty when all is well."""
+    names, normalization = content["class_names"], content["normalization"]
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        return f"class_names is {names!r}, expected texts"
+    if len(set(names)) < len(names):
+        return f"class_names has a name twice: {names}"
+    if not isinstance(normalization, list) or not normalization or not all(map(is_normalization, normalization)):
+        return f"normalization is {normalization!r}, expected lower and upper, mean and std of each channel"
+    number = content.get("num_channels", len(normalization))
+    if not isinstance(number, int) or number != len(normalization):
+        return f"num_channels is {number!r}, but normalization has {len(normalization)} channels"
+    axis, slices_by = content.get("slice_axis", -1), content.get("slices_by", SLICES_BY[0])
+    if not isinstance(axis, int) or not -3 <= axis <= 2:
+        return f"slice_axis is {axis!r}, expected -3 to 2"
+    if slices_by not in SLICES_BY:
+        return f"slices_by is {slices_by!r}, expected one of {', '.join(SLICES_BY)}"
+    try:
+        require_axcodes(content.get("orientation", "LPS"))
+    except ValueError as error:
+        return str(error).rstrip(".")
+    return ""
 
 
 def _default_of(default: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -307,6 +337,8 @@ def _percentiles(values: Sequence[np.ndarray]) -> dict[str, float]:
     if not voxels.size or not np.isfinite(voxels).all():
         raise ValueError("the training cases of CT have no foreground, or values that are not finite; check the data")
     lower, upper = np.percentile(voxels, (0.5, 99.5))
+    if lower == upper:
+        raise ValueError(f"the foreground of all training cases of CT is the one value {lower:g}; check the data")
     mean, std = voxels.mean(dtype=np.float64), voxels.std(dtype=np.float64)
     return {"lower": float(lower), "upper": float(upper), "mean": float(mean), "std": float(std)}
 
@@ -334,9 +366,22 @@ def _measure_pictures(
 
 
 def _kept_fingerprint(output_dir: str | os.PathLike[str] | None, key: str) -> dict[str, Any] | None:
-    kept = None if output_dir is None else read_json(Path(output_dir) / _FILE)
-    fingerprint = kept.get("fingerprint") if isinstance(kept, dict) else None
+    kept = None if output_dir is None else _kept_description(Path(output_dir) / _FILE)
+    fingerprint = (kept or {}).get("fingerprint")
     return fingerprint if isinstance(fingerprint, dict) and fingerprint.get("key") == key else None
+
+
+def _kept_description(path: Path) -> dict[str, Any] | None:
+    """What a training has written there; a file of this name that tells of a data set is not for us to replace."""
+    try:
+        content = read_json(path)
+    except ValueError:
+        content = ""
+    if content is not None and not (isinstance(content, dict) and "fingerprint" in content):
+        raise FileExistsError(
+            f"{path} was not written by a training, which would replace it; write elsewhere (--output_dir), or move it."
+        )
+    return content
 
 
 def _key(cases: Sequence[Mapping[str, Any]], *measured: Any) -> str:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,42 @@ class TestKeptWithTheWeights:
         assert "each is cut along the axis -1 of its array" in caplog.text
         with pytest.raises(ValueError, match=r"had orientation None, now it is 'LPS'; resume with the same"):
             keep_description(found, tmp_path, resume=True)
+
+    def test_a_file_of_the_data_set_is_never_replaced(self, ct_dir: Path, tmp_path: Path) -> None:
+        found = describe(ct_dir)
+        for text in ('{"labels": {"background": 0, "liver": 1}}', "[]", "no JSON"):
+            (tmp_path / "dataset.json").write_text(text, encoding="utf-8")
+            with pytest.raises(FileExistsError, match="was not written by a training"):
+                describe(ct_dir, output_dir=tmp_path)  # before anything is read
+            with pytest.raises(FileExistsError, match="was not written by a training"):
+                keep_description(found, tmp_path)
+            assert (tmp_path / "dataset.json").read_text(encoding="utf-8") == text
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"num_channels": "1"}, "num_channels is '1'"),
+            ({"num_channels": 2}, "num_channels is 2, but normalization has 1 channels"),
+            ({"class_names": ["background", "background"]}, "has a name twice"),
+            ({"class_names": ["background", 1]}, "expected texts"),
+            ({"normalization": {}}, "expected lower and upper, mean and std"),
+            ({"normalization": [{"mean": 1}]}, "expected lower and upper, mean and std"),
+            ({"normalization": [{"mean": 1, "std": float("nan")}]}, "expected lower and upper, mean and std"),
+            ({"orientation": "LPX"}, "the orientation is 'LPX'"),
+            ({"slices_by": "size"}, "slices_by is 'size', expected one of"),
+            ({"slice_axis": "last"}, "slice_axis is 'last', expected -3 to 2"),
+        ],
+    )
+    def test_what_was_changed_by_hand_is_named(
+        self, change: dict[str, Any], message: str, ct_dir: Path, tmp_path: Path
+    ) -> None:
+        keep_description(describe(ct_dir), tmp_path)
+        path = tmp_path / "dataset.json"
+        path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **change}), encoding="utf-8")
+        with pytest.raises(
+            ValueError, match=f"{re.escape(str(path))} is not as a training has written it: .*{message}"
+        ):
+            read_description(tmp_path / "model.pt")
 
     def test_a_run_goes_on_with_what_it_began_with(self, ct_dir: Path, tmp_path: Path) -> None:
         found = describe(ct_dir)
