@@ -77,7 +77,8 @@ def pack_bundle(
     """
     Write ``<name>_v<version>.zip`` with ``<name>/configs/...`` and the weights as ``<name>/models/model.pt``.
 
-    Whoever downloads it runs inference without naming a single option of the network. So the weights have to fit the
+    Whoever downloads it runs inference, or trains the network further, without naming a single option of the network:
+    the packed weights are the default of ``init_checkpoint``. So the weights have to fit the
     network that the packed configs describe, which ``settings`` changes where the training was given other values than
     the defaults. Packing the same input again gives the same bytes.
 
@@ -108,6 +109,7 @@ def pack_bundle(
         staged = Path(temporary) / root.name
         _copy_bundle(root, staged)
         _change_defaults(staged, {**(settings or {}), **_copy_description(staged, weights)})
+        _start_from_weights(staged)
         metadata = _read_metadata(staged)
         config = _read_config(staged)
         network = _build(config, "network_def")
@@ -209,6 +211,15 @@ def _change_defaults(staged: Path, settings: Mapping[str, Any]) -> None:
             path.write_text(_to_json(config), encoding="utf-8")
     if "image_size" in settings:
         _change_image_size(staged, settings["image_size"])
+
+
+def _start_from_weights(staged: Path) -> None:
+    """Let a training start from the packed weights, where it has an option for that."""
+    path = staged / "configs" / "train.json"
+    config = _read_json(path) if path.is_file() else {}
+    if "init_checkpoint" in config:
+        config["init_checkpoint"] = f"$@bundle_root + '/{_WEIGHTS}'"
+        path.write_text(_to_json(config), encoding="utf-8")
 
 
 def _change_image_size(staged: Path, image_size: Any) -> None:

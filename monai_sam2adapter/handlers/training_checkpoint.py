@@ -26,7 +26,7 @@ from ..networks.weights.training_state import (
     read_training_state,
     to_plain,
 )
-from ..utils import atomic_path, escaping_logger, require_flags, require_writable
+from ..utils import atomic_path, escaping_logger, is_same_file, require_flags, require_writable
 from .training_folder import case_names, check_case_names, check_cases, lock_folder, options_as_text, report_options
 
 __all__ = ["TrainingCheckpoint"]
@@ -78,6 +78,9 @@ class TrainingCheckpoint:
         cases: options by name that choose the cases, such as fold and split file. They are kept in ``last.pt``, as are
             the names of the cases, and a run is not resumed with others. Defaults to none.
         options: options that may change when a run is resumed, which a warning then says. Defaults to none.
+        init_checkpoint: file that the network's weights were taken from. Where it is the ``model.pt`` of
+            ``output_dir``, the run improves a model in its place: the network is validated before the first step, and
+            the file stays until a better one is whole. Defaults to None.
 
     Raises:
         ValueError: when ``resume`` or ``overwrite`` is not a bool, or the evaluator has no key metric. When the run
@@ -99,6 +102,7 @@ class TrainingCheckpoint:
         overwrite: bool = False,
         cases: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
+        init_checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         require_flags(resume=resume, overwrite=overwrite)
         if evaluator.state.key_metric_name is None:
@@ -110,6 +114,7 @@ class TrainingCheckpoint:
         self.evaluator = evaluator
         self.resume = resume
         self.overwrite = overwrite
+        self.init_checkpoint = init_checkpoint
         self.cases = cases or {}
         self.options = options or {}
         self._options: dict[str, str] = {}
@@ -128,6 +133,7 @@ class TrainingCheckpoint:
         resume: bool = False,
         overwrite: bool = False,
         cases: Mapping[str, Any] | None = None,
+        init_checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         """
         Refuse a folder that does not fit what is asked; cheap, so that a bundle can call it before it loads any data.
@@ -137,12 +143,14 @@ class TrainingCheckpoint:
             resume: whether the run is to go on from ``last.pt``. Defaults to False.
             overwrite: whether the files of an earlier run may be replaced. Defaults to False.
             cases: as for the class.
+            init_checkpoint: as for the class.
 
         Raises:
             FileNotFoundError: when there is nothing to resume.
             OSError: when nothing can be written to the folder.
-            ValueError: when a new run would overwrite another one, both are asked for, or either is not a bool; when
-                another training is in the folder, or the run to resume was started on other cases.
+            ValueError: when a new run would overwrite another one that it does not start from, both are asked for, or
+                either is not a bool; when another training is in the folder, or the run to resume was started on other
+                cases.
         """
         require_flags(resume=resume, overwrite=overwrite)
         if resume and overwrite:
@@ -156,10 +164,11 @@ class TrainingCheckpoint:
                 f"nothing to resume: there is no {last}. Give the output_dir of an earlier run, or leave out resume."
             )
         found = [name for name in (_LAST, _BEST) if (Path(output_dir) / name).exists()]
-        if found and not resume and not overwrite:
+        if found and not (resume or overwrite or is_same_file(init_checkpoint, folder / _BEST)):
             raise ValueError(
                 f"{output_dir} holds {' and '.join(found)} of an earlier run. Go on with that run (--resume True), "
-                "write elsewhere (--output_dir), or replace it (--overwrite True)."
+                f"improve its model (--init_checkpoint {folder / _BEST}), write elsewhere (--output_dir), or replace "
+                "it (--overwrite True)."
             )
         require_writable(output_dir)
         if resume:
@@ -207,7 +216,7 @@ class TrainingCheckpoint:
         if idist.get_rank() == 0:
             self.output_dir.mkdir(parents=True, exist_ok=True)
             lock = lock_folder(self.output_dir)
-        self.check_output_dir(self.output_dir, self.resume, self.overwrite, self.cases)
+        self.check_output_dir(self.output_dir, self.resume, self.overwrite, self.cases, self.init_checkpoint)
         self._options = options_as_text({**self.cases, **self.options})
         self._case_names = {
             "training": case_names(trainer.data_loader),
@@ -215,6 +224,8 @@ class TrainingCheckpoint:
         }
         if self.resume:
             self._restore()
+        elif is_same_file(self.init_checkpoint, self.output_dir / _BEST):
+            self._rate_start()
         elif self.overwrite and idist.get_rank() == 0:
             # else a run that dies early would leave the earlier model to be taken for its own
             for name in (_LAST, _BEST):
@@ -225,6 +236,15 @@ class TrainingCheckpoint:
             trainer.add_event_handler(Events.COMPLETED, lambda: lock.release(force=True))
         self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._save_best)
         self._is_started = True
+
+    def _rate_start(self) -> None:
+        """Validate the network before it is trained: ``model.pt``, which holds it, is replaced by a better one only."""
+        self.evaluator.run()
+        name = self.evaluator.state.key_metric_name
+        value = float(self.evaluator.state.metrics[name])
+        self.best_metric, self.best_metric_epoch = (None, -1) if math.isnan(value) else (value, 0)
+        self._publish_best()
+        logger.info("%s of the network that is trained further: %.4f", name, value)
 
     def _save_last(self, trainer: Trainer) -> None:
         self._saved_at = trainer.state.iteration
@@ -260,6 +280,8 @@ class TrainingCheckpoint:
         if ends_with_epoch and self._validated_at != trainer.state.iteration:
             self.evaluator.run(trainer.state.epoch)
             self._save_last(trainer)  # once more, with the best metric
+        if self.best_metric_epoch == 0:
+            logger.warning("No epoch was better than the start: %s is as it was.", self.output_dir / _BEST)
 
     def _save_best(self, evaluator: Evaluator) -> None:
         name = evaluator.state.key_metric_name

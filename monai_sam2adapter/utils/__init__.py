@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .files import atomic_path, read_json, require_writable, sha256_of_file, write_json
+from .files import atomic_path, is_same_file, read_json, require_writable, sha256_of_file, write_json
 from .flags import require_flags
 from .logs import escaping_logger, warn_once
 from .machine import device_name, num_cores
@@ -16,6 +16,7 @@ __all__ = [
     "device_name",
     "escaping_logger",
     "is_own",
+    "is_same_file",
     "nearest_name",
     "num_cores",
     "own_path",

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "read_json", "require_writable", "sha256_of_file", "write_json"]
+__all__ = ["atomic_path", "is_same_file", "read_json", "require_writable", "sha256_of_file", "write_json"]
 
 _UNFINISHED = ".unfinished."  # with which the temporary folders begin
 # a medium that takes nothing more: full, over the user's quota, over the limit of a file's size, broken
@@ -84,6 +84,12 @@ def require_writable(folder: str | os.PathLike[str]) -> None:
         raise OSError(
             error.errno, f"nothing can be written to this folder ({reason}); choose another output_dir", str(folder)
         ) from error
+
+
+def is_same_file(path: str | os.PathLike[str] | None, other: str | os.PathLike[str]) -> bool:
+    """Whether two names are of one file, which is there; None is the name of none."""
+    first, second = (Path(name or "").expanduser() for name in (path, other))
+    return path is not None and first.is_file() and second.is_file() and first.samefile(second)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -49,7 +49,12 @@ def test_properties(
         bundle_root=str(bundle),
         dataset_dir=str(dataset_dir),
         output_dir=str(tmp_path),
-        **{**SMALL, **smallest, **({} if names == ["train"] else {"checkpoint_file": str(trained)})},
+        **{
+            **SMALL,
+            **smallest,
+            "sam2_checkpoint": "random",
+            **({} if names == ["train"] else {"checkpoint_file": str(trained)}),
+        },
     )
     workflow.initialize()
     assert workflow.check_properties() == []

@@ -28,7 +28,7 @@ def test_keeps_what_was_trained_and_the_whole_best_network(trained: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("names", "loading"), [(("train", "evaluate"), "evaluating#1"), (("inference",), "inference#1")]
+    ("names", "loading"), [(("train", "evaluate"), "validate#evaluator#network"), (("inference",), "evaluator#network")]
 )
 def test_the_last_epoch_serves_as_the_best_one_does(
     names: tuple[str, ...], loading: str, bundle: Path, options: dict[str, Any], trained: Path
@@ -48,7 +48,7 @@ def test_another_training_starts_from_an_earlier_one(
 ) -> None:
     options = {**options, "image_size": 64, "init_checkpoint": str(trained.with_name(name))}
     parser = parse(bundle, "train", **options)
-    parser.get_parsed_content("training#1")
+    parser.get_parsed_content("network")
     state = parser.get_parsed_content("network_def").state_dict()
     torch.testing.assert_close(dict(state), load(trained), rtol=0, atol=0)
 

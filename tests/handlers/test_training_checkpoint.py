@@ -33,9 +33,10 @@ NAN = float("nan")
 def build(run_factory, checkpoint_of, tmp_path):
     """A run with checkpoints in tmp_path, ready to start, and their handler."""
 
-    def _build(resume: bool = False, overwrite: bool = False, **arguments: Any):
+    def _build(resume: bool = False, overwrite: bool = False, init_checkpoint: Any = None, **arguments: Any):
         run = run_factory(**arguments)
-        return run, checkpoint_of(run, tmp_path, resume=resume, overwrite=overwrite)
+        flags = {"resume": resume, "overwrite": overwrite, "init_checkpoint": init_checkpoint}
+        return run, checkpoint_of(run, tmp_path, **flags)
 
     return _build
 
@@ -586,10 +587,34 @@ class TestFolder:
         train(epochs=2, resume=True)
         assert saved(tmp_path)["epoch"] == 2
 
+    def test_a_model_is_improved_in_its_place_and_kept_until_then(
+        self, train, scripted_metric, tmp_path, caplog
+    ) -> None:
+        train(epochs=1)
+        best, earlier = tmp_path / "model.pt", (tmp_path / "last.pt").read_bytes()
+        content = best.read_bytes()
+        scores = {"key_metric": scripted_metric([0.5, 0.4]), "init_checkpoint": str(best)}  # of the start, of epoch 1
+        _, checkpoint = train(epochs=1, **scores)
+        assert (checkpoint.best_metric, checkpoint.best_metric_epoch) == (0.5, 0)
+        assert best.read_bytes() == content
+        assert (tmp_path / "last.pt").read_bytes() != earlier
+        assert f"No epoch was better than the start: {best} is as it was." in caplog.messages
+        run, checkpoint = train(2, epochs=3, key_metric=scripted_metric([0.5, 0.4, 0.6]), init_checkpoint=best)
+        assert (round(checkpoint.best_metric, 6), checkpoint.best_metric_epoch) == (0.6, 2)
+        torch.testing.assert_close(torch.load(best, weights_only=True), dict(run.network.state_dict()))
+
+    def test_a_file_elsewhere_is_no_reason_to_replace_a_model(self, train, tmp_path) -> None:
+        train(epochs=1)
+        other = tmp_path / "elsewhere" / "model.pt"
+        other.parent.mkdir()
+        other.write_bytes((tmp_path / "model.pt").read_bytes())
+        with pytest.raises(ValueError, match=r"holds last.pt and model.pt of an earlier run"):
+            train(epochs=1, init_checkpoint=other)
+
     def test_new_run_over_an_old_one_is_refused_unless_asked_for(self, train, tmp_path) -> None:
         train(epochs=1)
         before = (tmp_path / "last.pt").read_bytes()
-        message = r"holds last.pt and model.pt of an earlier run.*--resume True.*--overwrite True"
+        message = r"holds last.pt and model.pt of an earlier run.*--resume True.*--init_checkpoint .*--overwrite True"
         with pytest.raises(ValueError, match=message):
             train(epochs=2)
         assert (tmp_path / "last.pt").read_bytes() == before

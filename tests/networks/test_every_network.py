@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 import torch.nn.functional as F
+from monai.networks import copy_model_state
 from torch import nn
 
 from monai_sam2adapter.networks.adapters import (
@@ -25,7 +26,7 @@ from monai_sam2adapter.networks.blocks import PositionalEncodingGenerator
 from monai_sam2adapter.networks.nets import SAM2_VARIANTS, PromptFreeSAM2, SAM2UNet, SAM2UNeXT
 from monai_sam2adapter.networks.profiling import count_macs, profile_network
 from monai_sam2adapter.networks.utils import reparameterize_model
-from monai_sam2adapter.networks.weights import load_adapter, save_adapter
+from monai_sam2adapter.networks.weights import load_adapter, prepare_base_weights, save_adapter
 
 HAS_TIMM = find_spec("timm") is not None
 ADAPTERS = [*adapter_names(), "none", "full"]
@@ -58,6 +59,45 @@ def assert_rebuilt(net):
     assert other.config == config
     assert list(other.state_dict()) == list(net.state_dict())
     assert [t.shape for t in other.state_dict().values()] == [t.shape for t in net.state_dict().values()]
+
+
+class TestFrozenRandomWeights:
+    """Adapters on them miss all that SAM 2 has learned, which must not go unseen."""
+
+    @pytest.mark.parametrize(("net_class", "kwargs"), NETWORKS)
+    def test_are_told_once_at_the_first_training_step(self, net_class, kwargs, caplog):
+        net = net_class("tiny", adapter="none", **kwargs)
+        image = torch.rand(2, net.in_channels, 32, 32)
+        with torch.no_grad():
+            net.eval()(image)
+        assert not caplog.messages
+        net.train()(image)
+        net(image)
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert f"{net_class.__name__} is trained with image_encoder" in caplog.messages[0]
+        assert "frozen, which never got weights" in caplog.messages[0]
+
+    @pytest.mark.parametrize("case", ["all trained", "loaded", "loaded by MONAI", "asked for"])
+    def test_are_not_told_where_there_is_no_reason(self, case, caplog):
+        net = PromptFreeSAM2(adapter="full" if case == "all trained" else "none")
+        if case == "loaded":
+            net.load_state_dict(PromptFreeSAM2(adapter="none").state_dict())
+        elif case == "loaded by MONAI":
+            copy_model_state(net, PromptFreeSAM2(adapter="none").state_dict())
+        elif case == "asked for":
+            prepare_base_weights(net, "random")
+            assert caplog.messages.pop().startswith("Training starts from random weights, with image_encoder")
+        caplog.clear()
+        net(torch.rand(1, 3, 32, 32))
+        assert not caplog.messages
+
+    def test_are_told_when_only_what_is_added_was_loaded(self, caplog, tmp_path):
+        net = PromptFreeSAM2(adapter="none")
+        save_adapter(net, tmp_path / "adapter.safetensors")
+        load_adapter(net, tmp_path / "adapter.safetensors")
+        net.load_state_dict(net.state_dict())
+        net(torch.rand(1, 3, 32, 32))
+        assert "never got weights" in caplog.text
 
 
 class TestConfig:

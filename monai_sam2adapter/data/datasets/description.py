@@ -15,7 +15,7 @@ import torch
 from monai.utils import ensure_tuple_rep, look_up_option
 from tqdm import tqdm
 
-from ...utils.files import read_json, write_json
+from ...utils.files import is_same_file, read_json, write_json
 from ...utils.logs import escaping_logger
 from ..geometry import voxel_spacing
 from ..orientation import SLICES_BY, choose_orientation, require_axcodes
@@ -177,7 +177,11 @@ def describe_pictures(
 
 
 def keep_description(
-    description: Mapping[str, Any], output_dir: str | os.PathLike[str], resume: bool = False, **used: Any
+    description: Mapping[str, Any],
+    output_dir: str | os.PathLike[str],
+    resume: bool = False,
+    init_checkpoint: str | os.PathLike[str] | None = None,
+    **used: Any,
 ) -> None:
     """
     Write what the weights of a training rely on to ``dataset.json`` beside them.
@@ -186,24 +190,30 @@ def keep_description(
         description: what ``describe_volumes`` or ``describe_pictures`` has returned.
         output_dir: folder of the weights.
         resume: whether the training goes on, so that it must be as what is kept. Defaults to False.
+        init_checkpoint: weights that the training starts from. Where they are the ``model.pt`` of ``output_dir``, which
+            stays until there is a better one, it must be as what is kept, too. Defaults to None.
         used: what the training uses in place of an entry of the description, such as ``class_names``.
 
     Raises:
         FileExistsError: when there is a file of this name that no training has written.
-        ValueError: when nothing was described, or the run to resume had other classes, normalization or slices.
+        ValueError: when nothing was described, or the run to resume, or the model to be replaced by a better one, had
+            other classes, normalization or slices.
     """
     if "fingerprint" not in description:
         raise ValueError("no data were described, only the default is there; give a dataset_dir")
     path = Path(output_dir) / _FILE
     content = {**description, **used}
     found = _kept_description(path)
-    kept = (found if resume else None) or content
+    in_place = is_same_file(init_checkpoint, path.with_name("model.pt"))
+    kept = (found if resume or in_place else None) or content
     changed = [key for key in _FIXED if kept.get(key) != content.get(key)]
     if changed:
         before, now = kept.get(changed[0]), content.get(changed[0])
+        advice = "resume with the same data and options, or begin a new run elsewhere"
+        if not resume:
+            advice = "train as the model was (--description @default_description in a packed bundle), or elsewhere"
         raise ValueError(
-            f"the run in {output_dir} had {changed[0]} {before!r}, now it is {now!r}; "
-            "resume with the same data and options, or begin a new run elsewhere"
+            f"the run in {output_dir} had {changed[0]} {before!r}, now it is {now!r}; {advice} (--output_dir)"
         )
     if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
         write_json(content, path)

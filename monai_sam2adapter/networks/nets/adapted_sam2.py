@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from monai.utils import look_up_option
 from torch import nn
 
+from ...utils.logs import escaping_logger
 from ..adapters import Adapter, AdapterConfig, adapter_names, inject_adapters, resolve_settings
 from ..blocks import PositionalEncodingGenerator
 from ..layers import is_tracing_or_exporting
@@ -19,6 +20,8 @@ from ..weights import load_sam2_checkpoint
 from .sam2_config import SAM2_VARIANTS
 
 __all__ = ["AdaptedSAM2", "AdapterSettings"]
+
+logger = escaping_logger(__name__)
 
 MIN_SIZE, SIZE_DIVISOR = 32, 32
 WITHOUT_ADAPTER = ("none", "full")
@@ -34,6 +37,8 @@ class AdaptedSAM2(nn.Module):
 
     A subclass builds ``self.image_encoder``, which has a :class:`~monai_sam2adapter.networks.nets.HieraTrunk` as
     ``trunk``, and its other parts, and calls ``_load_freeze_and_adapt`` at the end of its constructor.
+
+    A network whose frozen parts have never got weights says so in the log, once, at its first step in training mode.
 
     Args:
         variant: size of SAM 2: "tiny", "small", "base_plus" or "large".
@@ -74,6 +79,7 @@ class AdaptedSAM2(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.frozen_parts = _resolve_freeze(adapter, freeze, self.freezable_parts)
         self.base_checkpoint: str | None = None
+        self._says_random = True
         self.input_projection = nn.Conv2d(in_channels, 3, kernel_size=1) if in_channels not in (1, 3) else None
 
     def train(self, mode: bool = True) -> AdaptedSAM2:
@@ -144,6 +150,10 @@ class AdaptedSAM2(nn.Module):
             groups.setdefault(kind, []).extend(module.parameters())
         return groups
 
+    def accept_random(self) -> None:
+        """Say nothing of random weights in frozen parts at the first step: they were asked for, or told already."""
+        self._says_random = False
+
     def _load_freeze_and_adapt(
         self, checkpoint: str | None, adapter: str | Sequence[str], adapter_config: AdapterSettings
     ) -> None:
@@ -213,6 +223,8 @@ class AdaptedSAM2(nn.Module):
     def _check_input(self, x: torch.Tensor) -> None:
         if is_tracing_or_exporting():  # a check of the example's size would be frozen into the record
             return
+        if self._says_random and self.training and not torch.compiler.is_compiling():
+            self._tell_of_random_weights()
         if x.ndim != 4 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f"input of shape {tuple(x.shape)} must be (batch, {self.in_channels}, height, width); volumes are "
@@ -223,6 +235,25 @@ class AdaptedSAM2(nn.Module):
                 f"spatial size {tuple(x.shape[2:])} is below {MIN_SIZE} pixels; resize or pad the image to "
                 f"{MIN_SIZE} or more."
             )
+
+    def _tell_of_random_weights(self) -> None:
+        self._says_random = False
+        if self.frozen_parts and self.base_checkpoint is None:
+            logger.warning(
+                "%s is trained with %s frozen, which never got weights: they are random, and adapters on them miss all "
+                "that SAM 2 has learned. Build it with checkpoint='sam2.1_hiera_tiny' (or small, base_plus, large).",
+                type(self).__name__,
+                ", ".join(self.frozen_parts),
+            )
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        # how MONAI, too, loads whole networks; what has the weights that are there already brings none
+        name = next((name for name, parameter in self.named_parameters() if not parameter.requires_grad), None)
+        if self.base_checkpoint is None and name is not None and prefix + name in state_dict:
+            loaded, own = state_dict[prefix + name], self.get_parameter(name)
+            if loaded.shape == own.shape and not own.is_meta and not torch.equal(loaded.to(own), own):
+                self.base_checkpoint = "a state dictionary"
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _kind_of(module: nn.Module, placed: Mapping[int, str]) -> str | None:

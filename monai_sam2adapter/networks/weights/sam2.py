@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -31,6 +31,7 @@ __all__ = [
 
 logger = escaping_logger(__name__)
 
+_Network = TypeVar("_Network")
 _RANDOM = "random"
 # in SAM 2.1 files only
 _SAM21_MARK = "no_obj_embed_spatial"
@@ -142,14 +143,17 @@ def load_sam2_checkpoint(
 
 
 def prepare_base_weights(
-    net: SAM2Net,
+    net: _Network,
     checkpoint: str | os.PathLike[str] | None,
     resume: bool = False,
     dino_checkpoint: str | os.PathLike[str] | None = None,
     init_checkpoint: str | os.PathLike[str] | None = None,
-) -> None:
+) -> _Network:
     """
     Give a network the weights that a training run starts from, or stop the run when it has none.
+
+    It is what builds a bundle's id ``network``, so that whoever trains or validates it (MONAI's ``ConfigWorkflow``,
+    ``MonaiAlgo``, MONAI Label) gets these weights, too.
 
     Adapters on frozen random weights miss all that SAM 2 has learned, so that has to be asked for by the word "random".
 
@@ -166,6 +170,9 @@ def prepare_base_weights(
             frozen, ``checkpoint`` can be None; where ``checkpoint`` is given too, the heads of new classes start from
             SAM 2's. Defaults to None.
 
+    Returns:
+        the same network.
+
     Raises:
         ValueError: when pretrained parts are frozen and there are no weights for them, or ``dino_checkpoint`` is given
             for a network without DINOv2.
@@ -173,24 +180,26 @@ def prepare_base_weights(
             file.
         CheckpointError: when a file does not fit, see :func:`load_sam2_checkpoint`.
     """
-    net = unwrap_network(net)
-    load_dinov2 = getattr(net, "load_dinov2", None)
+    bare: Any = unwrap_network(net)
+    load_dinov2 = getattr(bare, "load_dinov2", None)
     if dino_checkpoint is not None and load_dinov2 is None:
-        raise ValueError(f"{type(net).__name__} has no DINOv2 to load {dino_checkpoint} into; leave it out.")
-    frozen = ", ".join(net.config["freeze"])
-    start = None if init_checkpoint is None else read_starting_weights(net, init_checkpoint)
+        raise ValueError(f"{type(bare).__name__} has no DINOv2 to load {dino_checkpoint} into; leave it out.")
+    frozen = ", ".join(bare.config["freeze"])
+    start = None if init_checkpoint is None else read_starting_weights(bare, init_checkpoint)
     given = start.tensors.keys() if start is not None else set()
-    needs_base = any(name not in given for name, parameter in net.named_parameters() if not parameter.requires_grad)
+    needs_base = any(name not in given for name, parameter in bare.named_parameters() if not parameter.requires_grad)
     if needs_base and not resume:
-        check_base_weights(net, checkpoint, dino_checkpoint)
+        check_base_weights(bare, checkpoint, dino_checkpoint)
     if load_dinov2 is not None and dino_checkpoint is not None:
         load_dinov2(dino_checkpoint)
     if checkpoint not in (None, _RANDOM):
-        load_sam2_checkpoint(net, checkpoint)
-    elif net.base_checkpoint is None and not resume and start is None:
+        load_sam2_checkpoint(bare, checkpoint)
+    elif bare.base_checkpoint is None and not resume and start is None:
         logger.warning("Training starts from random weights%s.", f", with {frozen} frozen" if frozen else "")
+        bare.accept_random()
     if start is not None:
-        start.load_into(net)
+        start.load_into(bare)
+    return net
 
 
 def check_base_weights(

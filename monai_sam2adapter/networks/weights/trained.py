@@ -7,7 +7,7 @@ import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,13 +19,15 @@ from .wrappers import unwrap_network
 
 __all__ = ["load_network_weights"]
 
+_Network = TypeVar("_Network")
+
 
 def load_network_weights(
-    net: SAM2Net,
+    net: _Network,
     path: str | os.PathLike[str],
     sam2_checkpoint: str | os.PathLike[str] | None = None,
     dino_checkpoint: str | os.PathLike[str] | None = None,
-) -> None:
+) -> _Network:
     """
     Load a whole trained network strictly: a bundle's ``models/model.pt``, or ``last.pt`` of the last epoch.
 
@@ -39,6 +41,9 @@ def load_network_weights(
         sam2_checkpoint: path or catalog name of SAM 2's weights. Needed only for a ``last.pt`` alone. Defaults to None.
         dino_checkpoint: the same for a network with DINOv2. Defaults to None.
 
+    Returns:
+        the same network.
+
     Raises:
         FileNotFoundError: when there is no such file.
         UnsafeCheckpointError: when the file holds more than tensors and plain containers.
@@ -47,19 +52,21 @@ def load_network_weights(
             file, or when the frozen weights that it was trained on are not found.
     """
     path = existing_file(path, "there are no trained weights at {}; train first, or give another file.")
-    content, net = read_content(path), unwrap_network(net)
-    saved, own = tensors_in(content, path), net.state_dict()
+    content = read_content(path)
+    bare: Any = unwrap_network(net)
+    saved, own = tensors_in(content, path), bare.state_dict()
     if is_training_state(content):
         saved |= _find_base(
-            net, content, saved, path, {"checkpoint": sam2_checkpoint, "dino_checkpoint": dino_checkpoint}
+            bare, content, saved, path, {"checkpoint": sam2_checkpoint, "dino_checkpoint": dino_checkpoint}
         )
     options = (
         f"It is of a network with {describe_options(saved)}, this one has {describe_options(own)}; give the options "
         "that it was trained with."
     )
     match_tensors(saved, own, path, "a whole one", options)
-    net.load_state_dict(saved)
-    net.base_checkpoint = f"the one in {path.name}"  # the file does not tell its name
+    bare.load_state_dict(saved)
+    bare.base_checkpoint = f"the one in {path.name}"  # the file does not tell its name
+    return net
 
 
 def _find_base(
