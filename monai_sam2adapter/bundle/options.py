@@ -19,6 +19,7 @@ from ..networks.nets.adapted_sam2 import WITHOUT_ADAPTER
 from ..networks.nets.dinov2 import DINOV2_VARIANTS
 from ..networks.nets.hiera import POSITIONAL_ENCODINGS
 from ..networks.nets.sam2_config import SAM2_VARIANTS
+from ..networks.utils import FROZEN_DTYPES
 from ..utils import nearest_name, printable
 
 __all__ = ["NOT_COMPUTED", "OPTIONS", "Rule"]
@@ -179,6 +180,7 @@ OPTIONS: Mapping[str, Rule] = {
         _ADAPTERS,
     ),
     "positional_encoding": _one_of(POSITIONAL_ENCODINGS),
+    "frozen_dtype": _one_of(FROZEN_DTYPES),
     "output_format": _one_of(("nii.gz", "dicom_seg", "png")),
     # some data sets have test sets of their own names
     "split": Rule("a text: train, val, test, or the name of a test set", _is_text),

@@ -307,8 +307,8 @@ class TrainingCheckpoint:
 
     def _frozen(self) -> dict[str, torch.Tensor]:
         """The parameters that are not trained, by their names in the state dictionary."""
-        parameters = self.network.named_parameters(remove_duplicate=False)
-        return {name: parameter for name, parameter in parameters if not parameter.requires_grad}
+        state, parameters = self.network.state_dict(), self.network.named_parameters(remove_duplicate=False)
+        return {name: state[name] for name, parameter in parameters if not parameter.requires_grad}
 
     def _check_finite(self) -> None:
         """Stop in all processes when what was trained is broken."""

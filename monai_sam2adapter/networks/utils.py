@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fusing a network for inference, and counting its parameters."""
+"""Fusing a network for inference, casting its frozen weights, and counting its parameters."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+import torch
+from monai.utils import look_up_option
 from torch import nn
 
-__all__ = ["parameter_table", "reparameterize_model"]
+from .nets import AdaptedSAM2
+from .weights import unwrap_network
+
+__all__ = ["FROZEN_DTYPES", "cast_frozen_weights", "parameter_table", "reparameterize_model"]
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+FROZEN_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class HasParameterGroups(Protocol):
@@ -44,6 +53,30 @@ def reparameterize_model(model: nn.Module, inplace: bool = False) -> nn.Module:
         if reparameterize is not None:
             reparameterize()
     return model
+
+
+def cast_frozen_weights(net: _Module, dtype: str) -> _Module:
+    """
+    Hold a network's frozen weights in another precision, see :meth:`AdaptedSAM2.cast_frozen`; for configs of bundles.
+
+    Args:
+        net: a network, also of another package as long as nothing is to be cast.
+        dtype: "float32" leaves every network as it is, "bfloat16" casts.
+
+    Returns:
+        the same network.
+
+    Raises:
+        ValueError: when the dtype is unknown, or is "bfloat16" and the network is none of this package.
+    """
+    bare, chosen = unwrap_network(net), look_up_option(dtype, FROZEN_DTYPES)
+    if isinstance(bare, AdaptedSAM2):
+        bare.cast_frozen(chosen)
+    elif chosen != torch.float32:
+        raise ValueError(
+            f"{type(bare).__name__} has no frozen weights of SAM 2 to cast; leave frozen_dtype at float32."
+        )
+    return net
 
 
 def parameter_table(model: HasParameterGroups) -> str:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from bundle_runs import load, parse, read, run, train
+
+from monai_sam2adapter.networks import compiling
 
 
 @pytest.fixture
@@ -42,31 +43,31 @@ def test_all_runs_compile_the_network_and_give_the_same(
 @pytest.mark.parametrize("fails", [False, True], ids=["compiled", "failing"])
 def test_inference(
     graphs: list[Any], fails: bool, bundle: Path, options: dict[str, Any], trained: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Results are the same to the byte."""
+    warnings: list[Any] = []
+    monkeypatch.setattr(compiling.logger, "warning", lambda *args: warnings.append(args))
     if fails:
         monkeypatch.setattr(torch._inductor, "compile", lambda *args: 1 / 0)
     known = read(bundle, "inference")
     given = {key: value for key, value in options.items() if key in known and key != "dataset_dir"}
-    parser_cases = sorted(Path(options["dataset_dir"]).rglob("*.nii*")) or sorted(
+    cases = sorted(Path(options["dataset_dir"]).rglob("*.nii*")) or sorted(
         path for path in Path(options["dataset_dir"]).rglob("*") if path.suffix in (".png", ".jpg", ".tif")
     )
-    case = str(parser_cases[0])
+    case = str(cases[0])
     results = []
     for compiled in (False, True):
         output_dir = tmp_path / str(compiled)
-        with caplog.at_level(logging.WARNING, "monai_sam2adapter"):
-            places = {"checkpoint_file": trained, "output_dir": output_dir, "dataset_dir": case}
-            run(bundle, "inference", "inference", **places, **given, compile=compiled)
+        places = {"checkpoint_file": trained, "output_dir": output_dir, "dataset_dir": case}
+        run(bundle, "inference", "inference", **places, **given, compile=compiled)
         files = [path for path in sorted(output_dir.rglob("*")) if path.is_file()]
         results.append({path.relative_to(output_dir): path.read_bytes() for path in files if path.suffix != ".json"})
     assert results[0].keys() == results[1].keys()
     assert results[0] == results[1]
     assert (len(graphs) > 0) != fails
-    assert [text for text in caplog.messages if "torch.compile" in text] == (
-        ["torch.compile failed, so the network runs without it: division by zero"] if fails else []
-    )
+    text = "torch.compile failed, so the network runs without it: %s"
+    assert warnings == ([(text, "division by zero")] if fails else [])
 
 
 @pytest.mark.parametrize(
@@ -94,3 +95,37 @@ def test_what_saves_memory_trains_the_same(
     start = parse(bundle, "train", **common).get_parsed_content("network_def").state_dict()
     assert any(not torch.allclose(start[name], states[0][name], atol=1e-3) for name in states[0])
     torch.testing.assert_close(states[1], states[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", False), ("cuda", True), ("cuda:1", True)])
+def test_the_optimizer_is_fused_on_cuda(device: str, expected: bool, bundle: Path) -> None:
+    assert parse(bundle, "train", device=device).get_parsed_content("train#optimizer#fused") is expected
+
+
+def test_frozen_weights_are_cast_on_request_and_files_hold_them_in_full(
+    bundle: Path, options: dict[str, Any], trained: Path, tmp_path: Path
+) -> None:
+    """Training, its last epoch resumed from model.pt alone, evaluation, and inference."""
+    models = tmp_path / "models"
+    options = {**options, "frozen_dtype": "bfloat16", "train#trainer#epoch_length": 2}
+    train(bundle, output_dir=models, **options)
+    state = load(models / "model.pt")
+    assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
+    frozen = state.keys() - load(models / "last.pt")["network"].keys()
+    full = load(trained)
+    torch.testing.assert_close({k: state[k] for k in frozen}, {k: full[k] for k in frozen}, rtol=0, atol=0)
+    train(bundle, output_dir=models, **{**options, "resume": True, "epochs": 2, "sam2_checkpoint": None})
+    assert load(models / "last.pt")["epoch"] == 2
+    evaluation = {key: value for key, value in options.items() if "epoch" not in key}
+    places = {"checkpoint_file": models / "last.pt", "output_dir": tmp_path / "eval"}
+    run(bundle, "evaluating", "train", "evaluate", **places, **evaluation)
+    assert (tmp_path / "eval/results.json").is_file()
+    parser = parse(bundle, "inference", checkpoint_file=str(trained), frozen_dtype="bfloat16", **smallest_of(options))
+    for step in (1, 2, 3):
+        parser.get_parsed_content(f"inference#{step}")
+    assert parser.get_parsed_content("network_def").frozen_dtype == torch.bfloat16
+
+
+def smallest_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Those that inference has, too."""
+    return {key: value for key, value in options.items() if key in ("dino_variant", "dino_size", "adapter", "variant")}

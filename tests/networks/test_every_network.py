@@ -315,12 +315,48 @@ def graphs_of(net, x):
     return len(graphs)
 
 
-class TestCompile:
-    @pytest.mark.parametrize(("adapter", "training"), [*((name, True) for name in adapter_names()), ("lw", False)])
-    def test_one_graph(self, adapter, training):
-        net = PromptFreeSAM2("tiny", adapter).train(training)
-        assert graphs_of(net, torch.rand(1, 3, 64, 64)) == 1
+# the others are like these: every network with one adapter, and every adapter in one network
+FAST = {("PromptFreeSAM2", adapter, True) for adapter in ADAPTERS} | {("PromptFreeSAM2", "lw", False)}
+FAST |= {(network.id, "bottleneck", False) for network in NETWORKS}
 
-    @pytest.mark.parametrize(("net_class", "kwargs"), NETWORKS[1:])
-    def test_one_graph_of_each_network(self, net_class, kwargs):
-        assert graphs_of(net_class("tiny", **kwargs).eval(), torch.rand(1, 3, 64, 64)) == 1
+
+class TestCompile:
+    @pytest.mark.parametrize(
+        ("network", "adapter", "training"),
+        [
+            pytest.param(
+                network.values,
+                *(adapter, training),
+                marks=[*network.marks, *([] if (network.id, adapter, training) in FAST else [pytest.mark.slow])],
+                id=f"{network.id}-{adapter}-{'training' if training else 'inference'}",
+            )
+            for network, adapter, training in itertools.product(NETWORKS, ADAPTERS, (True, False))
+        ],
+    )
+    def test_one_graph(self, network, adapter, training):
+        net_class, kwargs = network
+        net = net_class("tiny", adapter, **kwargs).train(training)
+        with torch.set_grad_enabled(training):
+            assert graphs_of(net, torch.rand(2, net.in_channels, 64, 64)) == 1
+
+    @pytest.mark.parametrize("kwargs", [{"pad_windows": True}, {"activation_checkpointing": True}], ids=str)
+    def test_one_graph_of_other_ways(self, kwargs):
+        net = PromptFreeSAM2("tiny", "hp", **kwargs).train()
+        assert graphs_of(net, torch.rand(2, 3, 64, 64)) == 1
+
+    def test_one_graph_under_autocast(self):
+        net = PromptFreeSAM2("tiny", "hp").train()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert graphs_of(net, torch.rand(2, 3, 64, 64)) == 1
+
+    def test_recomputed_batch_norms_are_left_out_of_graphs(self):
+        """With ``lw`` and checkpointing; what is compiled is right, in more than one graph."""
+        nets = [PromptFreeSAM2("tiny", "lw", activation_checkpointing=True).train() for _ in range(2)]
+        nets[1].load_state_dict(nets[0].state_dict())
+        torch._dynamo.reset()
+        x = torch.rand(2, 3, 64, 64)
+        for net in (nets[0], torch.compile(nets[1], backend="eager")):
+            net(x).square().mean().backward()
+        for expected, found in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+            torch.testing.assert_close(found.grad, expected.grad)
+        torch.testing.assert_close(list(nets[1].buffers()), list(nets[0].buffers()))

@@ -5,8 +5,15 @@ from __future__ import annotations
 
 from .bilinear_up import BilinearUpBlock
 from .double_conv import DoubleConv
-from .hiera_block import HieraBlock
+from .hiera_block import HieraBlock, pads_windows
 from .positional_encoding import PositionalEncodingGenerator
 from .receptive_field import ReceptiveFieldBlock
 
-__all__ = ["BilinearUpBlock", "DoubleConv", "HieraBlock", "PositionalEncodingGenerator", "ReceptiveFieldBlock"]
+__all__ = [
+    "BilinearUpBlock",
+    "DoubleConv",
+    "HieraBlock",
+    "PositionalEncodingGenerator",
+    "ReceptiveFieldBlock",
+    "pads_windows",
+]

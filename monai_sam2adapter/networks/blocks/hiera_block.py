@@ -14,10 +14,20 @@ from torch import nn
 
 from ..layers import is_tracing_or_exporting
 
-__all__ = ["HieraBlock"]
+__all__ = ["HieraBlock", "pads_windows"]
 
 SLOTS = ("block", "attention", "mlp")
 ATTENTION_LAYERS = ("qkv", "proj")
+
+
+def pads_windows(device: torch.device) -> bool:
+    """
+    Whether padding the token map to whole windows is the faster way on a device (measured: docs/performance.md).
+
+    On CUDA it is: what counts there is the number of kernels, 167 instead of 258 for the encoder of tiny at 256 x 256.
+    On a CPU the number of operations counts, and there are up to 1.4 times fewer of them without padding.
+    """
+    return device.type == "cuda"
 
 
 class HieraBlock(nn.Module):
@@ -36,17 +46,19 @@ class HieraBlock(nn.Module):
     sam2 pads the token map with zeros to whole windows, and the pad tokens attend. All pad tokens of a window have the
     same key and value (the bias of ``qkv``), so one extra key and value whose logit is raised by the logarithm of their
     number gives the same softmax. The block attends over the real tokens and that one token, which saves the projection
-    and the attention of all others. Since the windows at the border then have shapes that depend on the image size,
-    tracing and export take sam2's padded path; ``pad_windows`` takes it always.
+    and the attention of all others. It also takes more and smaller kernels, and a mask, which shuts out the fastest
+    attention of a GPU: :func:`pads_windows` says where the block pads as sam2 does. Since the windows at the border
+    have shapes that depend on the image size, tracing and export take the padded path, too.
 
     Source: ``sam2/modeling/backbones/hieradet.py`` (Apache-2.0); differs in the points above.
 
     Args:
         block: sam2's block, whose layers are taken over, not copied.
-        pad_windows: whether to pad the token map as sam2 does. Defaults to False.
+        pad_windows: whether to pad the token map as sam2 does, with the same output. None stands for
+            :func:`pads_windows` of the device. Defaults to None.
     """
 
-    def __init__(self, block: MultiScaleBlock, pad_windows: bool = False) -> None:
+    def __init__(self, block: MultiScaleBlock, pad_windows: bool | None = None) -> None:
         super().__init__()
         self.dim, self.dim_out = block.dim, block.dim_out
         self.window_size, self.q_stride = block.window_size, block.q_stride
@@ -107,8 +119,12 @@ class HieraBlock(nn.Module):
 
         Returns:
             the number of merged adapters.
+
+        Raises:
+            ValueError: when the weights are in another precision than the adapters. Nothing is merged then.
         """
         merged = self.mergeable_adapters()
+        self._check_precision(merged)
         for layer in ATTENTION_LAYERS if merged else ():
             weight = getattr(self.attn, layer).weight
             self._weights_before.setdefault(layer, weight.detach().clone())
@@ -129,6 +145,7 @@ class HieraBlock(nn.Module):
         Returns:
             the number of adapters put back.
         """
+        self._check_precision(self._merged)
         for layer, before in self._weights_before.items():
             getattr(self.attn, layer).weight.copy_(before)
         count, reference = len(self._merged), self.attn.qkv.weight
@@ -141,6 +158,14 @@ class HieraBlock(nn.Module):
         """Merge for good: as :meth:`merge_adapters`, without keeping what :meth:`unmerge_adapters` needs."""
         self.merge_adapters()
         self._forget_merged()
+
+    def _check_precision(self, adapters: dict[str, nn.Module]) -> None:
+        dtype = self.attn.qkv.weight.dtype
+        if any(parameter.dtype != dtype for adapter in adapters.values() for parameter in adapter.parameters()):
+            raise ValueError(
+                f"the block's weights are in {dtype}, in which they would lose what its adapters change; merge before "
+                "cast_frozen, or call cast_frozen(torch.float32) first."
+            )
 
     def _forget_merged(self) -> None:
         self._merged.clear()
@@ -174,12 +199,14 @@ class HieraBlock(nn.Module):
     def _attend(self, x: torch.Tensor) -> torch.Tensor:
         if self.window_size == 0:
             return self._proj(self._attend_in_windows(self._qkv(x), x.shape[1], x.shape[2]))
-        if self.pad_windows or is_tracing_or_exporting():
+        if is_tracing_or_exporting():
             return self._attend_padded(x)
-        whole = x.shape[1] % self.window_size == 0 and x.shape[2] % self.window_size == 0
-        if whole and not self._has_attention_adapters():
-            return self._attend_in_whole_windows(x)
-        return self._proj(self._attend_unpadded(x))
+        if x.shape[1] % self.window_size == 0 and x.shape[2] % self.window_size == 0:
+            if not self._has_attention_adapters():
+                return self._attend_in_whole_windows(x)
+            return self._proj(self._attend_in_windows(self._qkv(x), self.window_size, self.window_size))
+        pad = pads_windows(x.device) if self.pad_windows is None else self.pad_windows
+        return self._attend_padded(x) if pad else self._proj(self._attend_unpadded(x))
 
     def _qkv(self, x: torch.Tensor, padding: tuple[int, ...] | None = None) -> torch.Tensor:
         """Queries, keys and values of the padded map; to pad tokens, adapters add nothing."""

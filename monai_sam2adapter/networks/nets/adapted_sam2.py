@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from graphlib import TopologicalSorter
 from typing import Any, ClassVar, cast
 
@@ -15,16 +16,18 @@ from torch import nn
 from ...utils.logs import escaping_logger
 from ..adapters import Adapter, AdapterConfig, adapter_names, inject_adapters, resolve_settings
 from ..blocks import PositionalEncodingGenerator
-from ..layers import is_tracing_or_exporting
+from ..layers import is_autocast, is_tracing_or_exporting
 from ..weights import load_sam2_checkpoint
 from .sam2_config import SAM2_VARIANTS
 
-__all__ = ["AdaptedSAM2", "AdapterSettings"]
+__all__ = ["AdaptedSAM2", "AdapterSettings", "in_frozen_dtype"]
 
 logger = escaping_logger(__name__)
 
 MIN_SIZE, SIZE_DIVISOR = 32, 32
 WITHOUT_ADAPTER = ("none", "full")
+#: layers whose frozen weights can be held in half precision; norms and embeddings are small, and stay as they are
+_MATRIX_LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 Settings = AdapterConfig | Mapping[str, Any]
 #: settings of one adapter, or of several: in a list beside the names, or by name
@@ -80,6 +83,9 @@ class AdaptedSAM2(nn.Module):
         self.frozen_parts = _resolve_freeze(adapter, freeze, self.freezable_parts)
         self.base_checkpoint: str | None = None
         self._says_random = True
+        self.frozen_dtype: torch.dtype | None = None
+        self._full_precision: dict[str, torch.Tensor] = {}
+        self.register_state_dict_post_hook(_in_full_precision)
         self.input_projection = nn.Conv2d(in_channels, 3, kernel_size=1) if in_channels not in (1, 3) else None
 
     def train(self, mode: bool = True) -> AdaptedSAM2:
@@ -109,6 +115,32 @@ class AdaptedSAM2(nn.Module):
         self.training = mode
         walk(self, mode)
         return self
+
+    def cast_frozen(self, dtype: torch.dtype) -> None:
+        """
+        Hold the frozen weights in another precision, cast once instead of by autocast in every pass.
+
+        These are weights and biases of linear layers and convolutions that are not trained. What is trained stays in
+        float32, and so do norms and embeddings. The network then computes as under autocast of this dtype where none is
+        on, and returns the dtype of its input. The state dict goes on holding the weights in full precision, which are
+        kept in the main memory: files and checksums are those of the network without this.
+
+        Args:
+            dtype: ``torch.bfloat16``, or ``torch.float32`` for the weights as they were.
+
+        Raises:
+            ValueError: when it is another dtype.
+        """
+        if dtype not in (torch.bfloat16, torch.float32):
+            raise ValueError(f"frozen weights are held in torch.bfloat16 or torch.float32, got {dtype}.")
+        for name, parameter in self._frozen_matrices():
+            original = self._full_precision.get(name, parameter.detach())
+            parameter.data = original.to(parameter.device, dtype)
+            if dtype != torch.float32:
+                self._full_precision[name] = original.cpu()
+        if dtype == torch.float32:
+            self._full_precision.clear()
+        self.frozen_dtype = None if dtype == torch.float32 else dtype
 
     @property
     def config(self) -> dict[str, Any]:
@@ -167,6 +199,13 @@ class AdaptedSAM2(nn.Module):
         for name, settings in resolve_adapters(adapter, adapter_config):
             inject_adapters(self.image_encoder, name, settings)
         self.train(self.training)
+
+    def _frozen_matrices(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Weights and biases of the layers that are not trained, by name."""
+        for prefix, module in self.named_modules():
+            for name, parameter in module.named_parameters(recurse=False) if isinstance(module, _MATRIX_LAYERS) else ():
+                if not parameter.requires_grad:
+                    yield f"{prefix}.{name}", parameter
 
     def _pad(self, x: torch.Tensor) -> torch.Tensor:
         """Check the images, pad them with zeros at the right and the bottom to multiples of 32, give three channels."""
@@ -253,7 +292,31 @@ class AdaptedSAM2(nn.Module):
             loaded, own = state_dict[prefix + name], self.get_parameter(name)
             if loaded.shape == own.shape and not own.is_meta and not torch.equal(loaded.to(own), own):
                 self.base_checkpoint = "a state dictionary"
+        for cast, before in self._full_precision.items():
+            given = state_dict.get(prefix + cast, before)
+            if given.shape == before.shape:  # else PyTorch says so
+                self._full_precision[cast] = given.detach().to("cpu", before.dtype, copy=True)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def in_frozen_dtype(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A network's ``forward`` under autocast of the dtype of its frozen weights, see ``cast_frozen``."""
+
+    @wraps(forward)
+    def wrapped(self: AdaptedSAM2, x: torch.Tensor) -> Any:
+        if self.frozen_dtype is None or is_autocast(x):
+            return forward(self, x)
+        with torch.autocast(x.device.type, self.frozen_dtype):
+            outputs = forward(self, x)
+        return [out.to(x.dtype) for out in outputs] if isinstance(outputs, list) else outputs.to(x.dtype)
+
+    return wrapped
+
+
+def _in_full_precision(net: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """A hook of ``state_dict``: the frozen weights as they were before they were cast."""
+    for name, original in net._full_precision.items():  # type: ignore[operator, union-attr]
+        state_dict[prefix + name] = original
 
 
 def _kind_of(module: nn.Module, placed: Mapping[int, str]) -> str | None:

@@ -38,7 +38,7 @@ class HieraTrunk(Hiera):
         positional_encoding: "peg" or "sam2" (the windowed absolute embedding). Defaults to "peg".
         activation_checkpointing: recompute each block in the backward pass to save memory. Defaults to False.
         pad_windows: pad windows as sam2 does, see :class:`~monai_sam2adapter.networks.blocks.HieraBlock`. Defaults to
-            False.
+            None: on CUDA.
 
     Raises:
         ValueError: when ``variant`` or ``positional_encoding`` is unknown.
@@ -52,7 +52,7 @@ class HieraTrunk(Hiera):
         variant: str,
         positional_encoding: str = "peg",
         activation_checkpointing: bool = False,
-        pad_windows: bool = False,
+        pad_windows: bool | None = None,
     ) -> None:
         look_up_option(positional_encoding, POSITIONAL_ENCODINGS)
         with LinspaceOnCPU():

@@ -26,7 +26,7 @@ class SAM2ImageEncoder(ImageEncoder):
         positional_encoding: "peg" or "sam2". Defaults to "peg".
         activation_checkpointing: recompute each block in the backward pass to save memory. Defaults to False.
         pad_windows: pad windows as sam2 does, see :class:`~monai_sam2adapter.networks.blocks.HieraBlock`. Defaults to
-            False.
+            None: on CUDA.
 
     Raises:
         ValueError: when ``variant`` or ``positional_encoding`` is unknown.
@@ -39,7 +39,7 @@ class SAM2ImageEncoder(ImageEncoder):
         variant: str,
         positional_encoding: str = "peg",
         activation_checkpointing: bool = False,
-        pad_windows: bool = False,
+        pad_windows: bool | None = None,
     ) -> None:
         trunk = HieraTrunk(variant, positional_encoding, activation_checkpointing, pad_windows)
         neck = FpnNeck(position_encoding=nn.Identity(), **sam2_encoder_config(variant)["neck"])

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..blocks import PositionalEncodingGenerator
 from ..weights import INPUT_CHANNELS
-from .adapted_sam2 import AdaptedSAM2, AdapterSettings
+from .adapted_sam2 import AdaptedSAM2, AdapterSettings, in_frozen_dtype
 from .empty_prompt_encoder import EmptyPromptEncoder
 from .hiera import POSITIONAL_ENCODINGS
 from .image_encoder import SAM2ImageEncoder
@@ -50,7 +50,8 @@ class PromptFreeSAM2(AdaptedSAM2):
         adapter_config: settings of the adapter, see :class:`~monai_sam2adapter.networks.adapters.AdapterConfig`; of
             several, a list of them or a dictionary by name. Defaults to None.
         activation_checkpointing: recompute trunk blocks in the backward pass to save memory. Defaults to False.
-        pad_windows: pad attention windows as sam2 does; slower, same output. Defaults to False.
+        pad_windows: pad attention windows as sam2 does, with the same output; faster on a GPU, slower on a CPU.
+            Defaults to None: on CUDA.
 
     Raises:
         ValueError: when an option is unknown or does not go with another one.
@@ -79,7 +80,7 @@ class PromptFreeSAM2(AdaptedSAM2):
         freeze: Sequence[str] | None = None,
         adapter_config: AdapterSettings = None,
         activation_checkpointing: bool = False,
-        pad_windows: bool = False,
+        pad_windows: bool | None = None,
     ) -> None:
         look_up_option(positional_encoding, POSITIONAL_ENCODINGS)
         super().__init__(variant, adapter, in_channels, out_channels, freeze, adapter_config)
@@ -95,6 +96,7 @@ class PromptFreeSAM2(AdaptedSAM2):
 
         self._load_freeze_and_adapt(checkpoint, adapter, adapter_config)
 
+    @in_frozen_dtype
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """
         Args:

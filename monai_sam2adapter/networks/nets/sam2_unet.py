@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..blocks import BilinearUpBlock, ReceptiveFieldBlock
-from .adapted_sam2 import AdaptedSAM2, AdapterSettings
+from .adapted_sam2 import AdaptedSAM2, AdapterSettings, in_frozen_dtype
 from .hiera import HieraTrunk
 
 __all__ = ["SAM2UNet"]
@@ -78,6 +78,7 @@ class SAM2UNet(AdaptedSAM2):
         self.side1, self.side2, self.head = (nn.Conv2d(_WIDTH, out_channels, 1) for _ in range(3))
         self._load_freeze_and_adapt(checkpoint, adapter, adapter_config)
 
+    @in_frozen_dtype
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """
         Args:

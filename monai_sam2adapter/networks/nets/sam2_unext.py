@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..blocks import BilinearUpBlock
-from .adapted_sam2 import SIZE_DIVISOR, AdaptedSAM2, AdapterSettings
+from .adapted_sam2 import SIZE_DIVISOR, AdaptedSAM2, AdapterSettings, in_frozen_dtype
 from .dinov2 import build_dinov2
 from .hiera import HieraTrunk
 
@@ -103,6 +103,7 @@ class SAM2UNeXT(AdaptedSAM2):
         self.head = nn.Conv2d(_WIDTH, out_channels, 1)
         self._load_freeze_and_adapt(checkpoint, adapter, adapter_config)
 
+    @in_frozen_dtype
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """
         Args:

@@ -10,7 +10,7 @@ import torch
 from sam2.modeling.backbones.hieradet import MultiScaleBlock
 from torch import nn
 
-from monai_sam2adapter.networks.blocks import HieraBlock
+from monai_sam2adapter.networks.blocks import HieraBlock, hiera_block, pads_windows
 
 # settings of sam2's block, tokens (height, width)
 PLAIN = {"dim": 24, "dim_out": 24, "num_heads": 3}
@@ -30,7 +30,7 @@ CASES = [
 ]
 
 
-def make_blocks(kwargs, randomize, pad_windows=False):
+def make_blocks(kwargs, randomize, pad_windows=None):
     reference = randomize(MultiScaleBlock(**kwargs))
     return reference, HieraBlock(copy.deepcopy(reference), pad_windows)
 
@@ -92,6 +92,20 @@ class TestHieraBlock:
         block.pad_windows = True
         block(torch.randn(2, 10, 17, 24))
         assert seen == [2 * 10 * 17, 2 * 14 * 21]
+
+    @pytest.mark.parametrize(("device", "expected"), [("cuda", True), ("cuda:1", True), ("cpu", False), ("mps", False)])
+    def test_windows_are_padded_on_cuda(self, device, expected):
+        assert pads_windows(torch.device(device)) == expected
+
+    @pytest.mark.parametrize("choice", [None, True, False])
+    def test_the_devices_rule_holds_where_nothing_is_chosen(self, choice, randomize, monkeypatch):
+        _, block = make_blocks({**PLAIN, "window_size": 7}, randomize, choice)
+        block = block.to("meta")  # stands for a device with another rule than the CPU's
+        monkeypatch.setattr(hiera_block, "pads_windows", lambda device: device.type == "meta")
+        seen = []
+        block.attn.qkv.register_forward_pre_hook(lambda _, args: seen.append(args[0].numel() // 24))
+        block(torch.empty(2, 10, 17, 24, device="meta"))
+        assert seen == [2 * 10 * 17 if choice is False else 2 * 14 * 21]
 
     @pytest.mark.parametrize(("kwargs", "size"), CASES)
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
