@@ -4,5 +4,6 @@
 from __future__ import annotations
 
 from .case_evaluator import CaseEvaluator
+from .device_transforms import DeviceTransforms
 
-__all__ = ["CaseEvaluator"]
+__all__ = ["CaseEvaluator", "DeviceTransforms"]

@@ -20,7 +20,7 @@ WRITTEN_BY_RUNS = ("models", "eval", "prediction", "data")
 TRAINING_KEYS = {
     *("dataset_dir", "output_dir", "sam2_checkpoint", "variant", "adapter", "positional_encoding", "image_size"),
     *("epochs", "batch_size", "learning_rate", "amp", "device", "num_workers", "resume", "overwrite", "seed"),
-    *("cache_rate", "fold", "split_file", "val_interval", "adapter_config"),
+    *("cache_rate", "device_transforms", "fold", "split_file", "val_interval", "adapter_config"),
     *("compile", "accumulation_steps", "activation_checkpointing", "frozen_dtype"),
 }
 INFERENCE_KEYS = {

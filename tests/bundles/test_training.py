@@ -75,6 +75,21 @@ def test_keeps_images_in_memory_from_the_start(bundle: Path, options: dict[str, 
         assert len(dataset._cache) == len(dataset.data) > 0, part
 
 
+def test_random_transforms_run_on_batches_on_request(bundle: Path, options: dict[str, Any]) -> None:
+    batches = []
+    for enabled in (False, True):
+        parser = parse(bundle, "train", **options, device_transforms=enabled)
+        parser.get_parsed_content("train#sampler").set_epoch(1)
+        batch = next(iter(parser.get_parsed_content("train#dataloader")))
+        batches.append((batch, parser.get_parsed_content("train#trainer").prepare_batch(batch, "cpu")))
+    (on_items, expected), (drawn, found) = batches
+    for key, one, other in zip(("image", "label"), expected, found, strict=True):
+        assert (one.shape, one.dtype, type(one)) == (other.shape, other.dtype, type(other))
+        assert torch.equal(one, on_items[key])
+        assert not torch.equal(other, drawn[key])
+    assert set(found[1].unique().tolist()) <= set(drawn["label"].unique().tolist())
+
+
 def test_a_broken_file_stops_the_run_before_it_starts(bundle: Path, options: dict[str, Any], tmp_path: Path) -> None:
     shutil.copytree(options["dataset_dir"], tmp_path / "data")
     options = {**options, "dataset_dir": str(tmp_path / "data")}
