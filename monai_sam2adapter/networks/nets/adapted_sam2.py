@@ -292,10 +292,10 @@ class AdaptedSAM2(nn.Module):
             loaded, own = state_dict[prefix + name], self.get_parameter(name)
             if loaded.shape == own.shape and not own.is_meta and not torch.equal(loaded.to(own), own):
                 self.base_checkpoint = "a state dictionary"
-        for cast, before in self._full_precision.items():
-            given = state_dict.get(prefix + cast, before)
+        for key, before in self._full_precision.items():
+            given = state_dict.get(prefix + key, before)
             if given.shape == before.shape:  # else PyTorch says so
-                self._full_precision[cast] = given.detach().to("cpu", before.dtype, copy=True)
+                self._full_precision[key] = given.detach().to("cpu", before.dtype, copy=True)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
