@@ -78,7 +78,7 @@ def test_keeps_images_in_memory_from_the_start(bundle: Path, options: dict[str, 
 def test_random_transforms_run_on_batches_on_request(bundle: Path, options: dict[str, Any]) -> None:
     batches = []
     for enabled in (False, True):
-        parser = parse(bundle, "train", **options, device_transforms=enabled)
+        parser = parse(bundle, "train", **options, device_transforms=enabled, sam2_checkpoint="random")
         parser.get_parsed_content("train#sampler").set_epoch(1)
         batch = next(iter(parser.get_parsed_content("train#dataloader")))
         batches.append((batch, parser.get_parsed_content("train#trainer").prepare_batch(batch, "cpu")))
