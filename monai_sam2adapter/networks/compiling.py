@@ -67,35 +67,42 @@ class InductorOrEager:
             the function to call in place of it.
         """
         torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MAX_GRAPHS)
-        compiled: Callable[..., Any] | None = None if self.failed else self._compile(graph, inputs)
+        compiled = _as_it_is(graph, inputs) if self.failed else self._compile(graph, inputs)
 
         def run(*args: Any) -> Any:
             nonlocal compiled
-            if compiled is None:
-                return graph.forward(*args)
             try:
                 outputs = compiled(*args)
                 return tuple(map(_copied, outputs)) if self.cuda_graphs else outputs
             except Exception as error:
+                if self.failed:  # not of the compiled graph
+                    raise
                 self._give_up(error)
-                compiled = None
-            return graph.forward(*args)
+                compiled = _as_it_is(graph, args)
+            return compiled(*args)
 
         return run
 
-    def _compile(self, graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any] | None:
+    def _compile(self, graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         try:
             # the backward pass too, which otherwise would be compiled, and fail, in the midst of a training step
             with torch._functorch.config.patch(force_non_lazy_backward_lowering=True):
                 return torch._inductor.compile(graph, list(inputs), {"triton.cudagraphs": self.cuda_graphs})
         except Exception as error:
             self._give_up(error)
-            return None
+            return _as_it_is(graph, inputs)
 
     def _give_up(self, error: Exception) -> None:
         self.failed = True
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         logger.warning("torch.compile failed, so the network runs without it: %s", reason)
+
+
+def _as_it_is(graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+    if any("checkpoint" in str(node.target) for node in graph.graph.nodes):
+        # run directly, a block that is recomputed would change the statistics of its BatchNorm twice
+        return torch._dynamo.lookup_backend("aot_eager")(graph, list(inputs))
+    return graph.forward
 
 
 def _copied(output: Any) -> Any:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from monai_sam2adapter.networks.adapters import inject_adapters
 from monai_sam2adapter.networks.compiling import InductorOrEager, compile_options
-from monai_sam2adapter.networks.nets import PromptFreeSAM2
+from monai_sam2adapter.networks.nets import HieraTrunk, PromptFreeSAM2
 
 
 @pytest.fixture
@@ -89,6 +90,26 @@ def test_where_it_fails_the_network_runs_as_it_is_after_one_line(network, monkey
         assert_same(network, compiled, torch.rand(2, 3, 8, 8))
         assert_same(network, compiled, torch.rand(3, 3, 8, 8))
     assert caplog.messages == ["torch.compile failed, so the network runs without it: no C++ compiler"]
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "fallback"])
+def test_recomputed_blocks_change_statistics_once(backend, monkeypatch):
+    """The adapter ``lw`` has BatchNorm, and its block runs again in the backward pass."""
+    monkeypatch.setattr(torch._inductor, "compile", lambda *args: 1 / 0)
+    torch._dynamo.reset()
+    trunks = [HieraTrunk("tiny", activation_checkpointing=True) for _ in range(2)]
+    for trunk in trunks:
+        trunk.blocks = trunk.blocks[:2]
+        inject_adapters(trunk, "lw")
+        trunk.load_state_dict(trunks[0].state_dict())
+    compiled = torch.compile(trunks[1], backend=InductorOrEager() if backend == "fallback" else backend)
+    x = torch.rand(2, 3, 32, 32)
+    for run in (trunks[0], compiled):
+        for _ in range(2):
+            run(x)[0].square().mean().backward()
+    expected, found = ([parameter.grad for parameter in trunk.blocks.parameters()] for trunk in trunks)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(list(trunks[1].buffers()), list(trunks[0].buffers()))
 
 
 @pytest.mark.slow

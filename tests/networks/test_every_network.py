@@ -341,7 +341,7 @@ class TestCompile:
 
     @pytest.mark.parametrize("kwargs", [{"pad_windows": True}, {"activation_checkpointing": True}], ids=str)
     def test_one_graph_of_other_ways(self, kwargs):
-        net = PromptFreeSAM2("tiny", "hp", **kwargs).train()
+        net = PromptFreeSAM2("tiny", "lw", **kwargs).train()
         assert graphs_of(net, torch.rand(2, 3, 64, 64)) == 1
 
     def test_one_graph_under_autocast(self):
@@ -349,14 +349,7 @@ class TestCompile:
         with torch.autocast("cpu", torch.bfloat16):
             assert graphs_of(net, torch.rand(2, 3, 64, 64)) == 1
 
-    def test_recomputed_batch_norms_are_left_out_of_graphs(self):
-        """With ``lw`` and checkpointing; what is compiled is right, in more than one graph."""
-        nets = [PromptFreeSAM2("tiny", "lw", activation_checkpointing=True).train() for _ in range(2)]
-        nets[1].load_state_dict(nets[0].state_dict())
-        torch._dynamo.reset()
-        x = torch.rand(2, 3, 64, 64)
-        for net in (nets[0], torch.compile(nets[1], backend="eager")):
-            net(x).square().mean().backward()
-        for expected, found in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
-            torch.testing.assert_close(found.grad, expected.grad)
-        torch.testing.assert_close(list(nets[1].buffers()), list(nets[0].buffers()))
+    def test_one_graph_with_frozen_weights_in_bfloat16(self):
+        net = PromptFreeSAM2("tiny", "hp").train()
+        net.cast_frozen(torch.bfloat16)
+        assert graphs_of(net, torch.rand(2, 3, 64, 64)) == 1

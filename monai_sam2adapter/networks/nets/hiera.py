@@ -99,7 +99,8 @@ class HieraTrunk(Hiera):
         # Not asked of self.training: a frozen trunk is in eval mode while its adapters train.
         if not (self.activation_checkpointing and torch.is_grad_enabled()):
             return block(x)
-        if not _norms_with_statistics(block):
+        # A compiled backward pass recomputes values only, no statistics.
+        if torch.compiler.is_compiling() or not _norms_with_statistics(block):
             return checkpoint(block, x, use_reentrant=False)
         contexts = lambda: (nullcontext(), _frozen_statistics(block))  # noqa: E731
         return checkpoint(block, x, use_reentrant=False, context_fn=contexts)
