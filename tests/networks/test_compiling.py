@@ -7,6 +7,7 @@ import logging
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from monai_sam2adapter.networks.adapters import inject_adapters
@@ -53,6 +54,36 @@ def test_one_graph_for_the_first_batch_and_one_for_all_others(network, graphs):
             torch.testing.assert_close(compiled(x), network(x))
             counts.append(len(graphs))
     assert counts == [1, 1, 2, 2, 2, 2]
+
+
+def test_batches_are_a_symbol_and_image_sizes_are_numbers():
+    """Recording a network with symbols for its sizes lasts ten times as long."""
+    torch._dynamo.reset()
+    symbols = []
+
+    def backend(graph, inputs):
+        symbols.append(sum(isinstance(value, torch.SymInt) for value in inputs))
+        return graph.forward
+
+    network = PromptFreeSAM2("tiny", "none").eval()
+    network.image_encoder = _FirstMaps()
+    compiled = torch.compile(network, backend=backend)
+    with torch.no_grad():
+        for shape in ((4, 64, 64), (3, 64, 64), (2, 96, 64), (3, 96, 64)):
+            compiled(torch.rand(shape[0], 3, *shape[1:]))
+    assert symbols == [0, 1, 1]
+
+
+class _FirstMaps(nn.Module):
+    """In place of the encoder, whose many blocks take long to record."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 256, 4, stride=4)
+
+    def forward(self, x):
+        maps = self.conv(x)
+        return [maps, F.max_pool2d(maps, 2), F.max_pool2d(maps, 4)]
 
 
 def test_many_sizes_are_all_compiled(network, graphs):

@@ -106,7 +106,7 @@ def counts_of(variant, adapter):
 
 
 class TestOperations:
-    @pytest.mark.parametrize(("variant", "at_most"), [("tiny", 167), ("base_plus", 323)])
+    @pytest.mark.parametrize(("variant", "at_most"), [("tiny", 164), ("base_plus", 318)])
     def test_encoder_with_padded_windows(self, variant, at_most):
         net = SAM2ImageEncoder(variant, "sam2", pad_windows=True).eval()
         assert launched(net, torch.rand(1, 3, 256, 256)) <= at_most

@@ -229,10 +229,11 @@ def _deform_conv2d_by_grid_sample(
 
     # grid_sample wants (x, y) scaled so that pixel p of n lies at (2 p + 1) / n - 1.
     grid = torch.stack(((2 * x_ + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
-    sampled = F.grid_sample(x, grid.reshape(batch, taps * rows, columns, 2), align_corners=False)
-    sampled = sampled.reshape(batch, channels, taps, rows, columns) * mask[:, None]
-    columns_matrix = sampled.reshape(batch, channels * taps, rows * columns)
-    out = weight.reshape(out_channels, channels * taps) @ columns_matrix
-    if bias is not None:
-        out = out + bias[:, None]
+    # Samples are K times as large as x, so they are not brought into another order: neither that of channels-last
+    # features, nor that of one product for all images.
+    sampled = F.grid_sample(x.contiguous(), grid.reshape(batch, taps * rows, columns, 2), align_corners=False)
+    sampled = sampled.reshape(batch, channels, taps, rows * columns) * mask.reshape(batch, 1, taps, rows * columns)
+    samples = sampled.reshape(batch, channels * taps, rows * columns)
+    kernels = weight.reshape(1, out_channels, channels * taps).expand(batch, -1, -1)
+    out = torch.bmm(kernels, samples) if bias is None else torch.baddbmm(bias[:, None], kernels, samples)
     return out.reshape(batch, out_channels, rows, columns)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from graphlib import TopologicalSorter
@@ -269,6 +270,10 @@ class AdaptedSAM2(nn.Module):
                 f"input of shape {tuple(x.shape)} must be (batch, {self.in_channels}, height, width); volumes are "
                 "read slice by slice, see VolumeSliceInferer."
             )
+        for side in x.shape[2:]:
+            # torch.compile takes it for a number from here on, and makes a graph for each size. With a symbol, which it
+            # would take from the second size on, recording lasts ten times as long: windows depend on sizes.
+            operator.index(side)
         if min(x.shape[2:]) < MIN_SIZE:
             raise ValueError(
                 f"spatial size {tuple(x.shape[2:])} is below {MIN_SIZE} pixels; resize or pad the image to "
