@@ -224,8 +224,8 @@ def _start_from_weights(staged: Path) -> None:
 
 def _change_image_size(staged: Path, image_size: Any) -> None:
     metadata = _read_metadata(staged)
-    for tensors in metadata["network_data_format"].values():
-        for tensor in tensors.values():
+    for side in ("inputs", "outputs"):  # what is post-processed is of the size of the image that was read
+        for tensor in metadata["network_data_format"][side].values():
             if "spatial_shape" in tensor:
                 tensor["spatial_shape"] = list(ensure_tuple_rep(image_size, 2))
     (staged / _METADATA).write_text(_to_json(metadata), encoding="utf-8")
@@ -290,6 +290,9 @@ def _describe_network(metadata: dict[str, Any], network: SAM2Net, config: Config
         metadata["pred_classes"] = f"{len(names)} channels of logits: {', '.join(names)}"
         numbered = [f"{index} {name}" for index, name in enumerate(names)]
         metadata["label_classes"] = f"single channel data: {', '.join(numbered)}"
+        found = metadata["network_data_format"].get("post_processed_outputs", {}).get("pred", {})
+        if "value_range" in found:
+            found["value_range"] = [0, max(len(names) - 1, 1)]
     return metadata
 
 

@@ -142,6 +142,7 @@ class TestContent:
         assert pred["pred"]["num_channels"] == 14
         names = list(synapse_class_names(14))
         assert list(pred["pred"]["channel_def"].values()) == names
+        assert metadata["network_data_format"]["post_processed_outputs"]["pred"]["value_range"] == [0, 13]
         assert metadata["pred_classes"] == f"14 channels of logits: {', '.join(names)}"
         assert metadata["label_classes"].startswith(f"single channel data: 0 background, 1 {names[1]}, ")
         # the codes moved with the names: the spleen is 7 of 9 classes, and 1 of 14

@@ -24,6 +24,13 @@ def test_metadata_follows_the_schema(bundle: Path) -> None:
     monai.bundle.verify_metadata(meta_file=config_of(bundle, "metadata")[0], filepath=SCHEMA)
     metadata = read(bundle, "metadata")
     assert metadata["version"] in metadata["changelog"]
+    formats = metadata["network_data_format"]
+    found, classes = formats["post_processed_outputs"]["pred"], formats["outputs"]["pred"]["num_channels"]
+    assert (found["dtype"], found["num_channels"]) == ("uint8", 1)
+    assert found["value_range"] == [0, max(classes - 1, 1)]
+    is_volume = read(bundle, "inference")["output_format"] == "nii.gz"
+    assert len(found["spatial_shape"]) == (3 if is_volume else 2)
+    assert set(metadata["supported_apps"]) == ({"monai-label", "monai-deploy-app-sdk"} if is_volume else set())
 
 
 @pytest.mark.parametrize(
