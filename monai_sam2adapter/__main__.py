@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from .commands import check, compare, demo, download, pack, phantom, profile, publish
+from .commands import check, compare, demo, download, export, pack, phantom, profile, publish
 from .utils.text import printable
 
 __all__ = ["main"]
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.run(args)
     # what users can mend; anything else is a mistake of ours and keeps its traceback
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
         print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
 
@@ -46,7 +46,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     # each imports what it needs when it runs: help and errors of the command line then come at once
-    for command in (check, phantom, download, demo, pack, publish, profile, compare):
+    for command in (check, phantom, download, demo, pack, publish, export, profile, compare):
         command.add_parser(subparsers)
     return parser
 

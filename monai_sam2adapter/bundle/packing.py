@@ -107,17 +107,7 @@ def pack_bundle(
     _check_name(root.name)
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / root.name
-        _copy_bundle(root, staged)
-        _change_defaults(staged, {**(settings or {}), **_copy_description(staged, weights)})
-        _start_from_weights(staged)
-        metadata = _read_metadata(staged)
-        config = _read_config(staged)
-        network = _build(config, "network_def")
-        weights = _flat_weights(network, weights, Path(temporary))
-        metadata = _describe_network(metadata, network, config)
-        _check_channels(network, metadata)
-        (staged / _METADATA).write_text(_to_json(metadata), encoding="utf-8")
-        config.read_meta(staged / _METADATA)
+        metadata, config, _, weights = stage_bundle(root, weights, staged, settings)
         for part in ("inferer", "postprocessing", "handlers"):  # which check the values that the network does not see
             if part in config:
                 _build(config, part)
@@ -142,6 +132,39 @@ def pack_bundle(
         checksum=checksum,
         latest=max([*known, metadata["version"]]),  # compared as text, as MONAI does
     )
+
+
+def stage_bundle(
+    root: Path, weights: Path, staged: Path, settings: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], ConfigParser, SAM2Net, Path]:
+    """
+    Copy a bundle without its weights, with new defaults and the metadata of its network.
+
+    Args:
+        root: folder of the bundle.
+        weights: file of the trained network, see :func:`pack_bundle`.
+        staged: folder to write; a flat copy of the weights goes beside it where one is needed.
+        settings: new defaults, see :func:`pack_bundle`.
+
+    Returns:
+        the metadata, the inference config, the network with its weights, and the file of these as MONAI loads it.
+
+    Raises:
+        FileNotFoundError: as :func:`pack_bundle`.
+        ValueError: as :func:`pack_bundle`.
+    """
+    _copy_bundle(root, staged)
+    _change_defaults(staged, {**(settings or {}), **_copy_description(staged, weights)})
+    _start_from_weights(staged)
+    metadata = _read_metadata(staged)
+    config = _read_config(staged)
+    network = _build(config, "network_def")
+    weights = _flat_weights(network, weights, staged.parent)
+    metadata = _describe_network(metadata, network, config)
+    _check_channels(network, metadata)
+    (staged / _METADATA).write_text(_to_json(metadata), encoding="utf-8")
+    config.read_meta(staged / _METADATA)
+    return metadata, config, network, weights
 
 
 def _check_name(name: str) -> None:

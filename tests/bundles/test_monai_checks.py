@@ -11,7 +11,7 @@ import monai.bundle
 import monai.networks
 import pytest
 import torch
-from bundle_runs import SMALL, config_of, load, parse, read
+from bundle_runs import ACDC, SMALL, config_of, load, parse, read
 from monai.bundle import ConfigWorkflow
 
 from monai_sam2adapter.bundle import pack_bundle
@@ -101,6 +101,39 @@ def test_exports_to_torchscript(bundle: Path, smallest: dict[str, Any], trained:
     exported = torch.jit.load(tmp_path / "model.ts")
     with torch.no_grad():
         torch.testing.assert_close(exported(image), network(image), rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def acdc(tmp_path_factory: pytest.TempPathFactory) -> tuple[AdaptedSAM2, dict[str, Any]]:
+    """The network of a bundle, and what MONAI's exports take of it."""
+    network = parse(ACDC, "inference").get_parsed_content("network_def").eval()
+    ckpt_file = tmp_path_factory.mktemp("acdc") / "model.pt"
+    torch.save(network.state_dict(), ckpt_file)
+    files = {"meta_file": config_of(ACDC, "metadata")[0], "config_file": config_of(ACDC, "inference")[0]}
+    return network, {"net_id": "network_def", "ckpt_file": str(ckpt_file), **files, "adapter": SMALL["adapter"]}
+
+
+def test_export_by_scripting_says_what_to_do(acdc: tuple[AdaptedSAM2, dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"cannot be scripted.*--use_trace True --input_shape \"\[1,1,224,224\]\""):
+        monai.bundle.ckpt_export(filepath=str(tmp_path / "model.ts"), **acdc[1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_exports_to_onnx_of_every_size(acdc: tuple[AdaptedSAM2, dict[str, Any]], tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is missing; install the extra 'export'")
+    axes = {"image": {0: "batch", 2: "height", 3: "width"}}
+    monai.bundle.onnx_export(
+        filepath=str(tmp_path / "model.onnx"),
+        use_trace=True,
+        input_shape=[2, 1, 64, 96],
+        converter_kwargs={"dynamo": False, "input_names": ["image"], "dynamic_axes": axes},
+        **acdc[1],
+    )
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    image = torch.randn(1, 1, 40, 230)
+    with torch.no_grad():
+        (got,) = session.run(None, {"image": image.numpy()})
+        torch.testing.assert_close(torch.from_numpy(got), acdc[0](image), rtol=1e-4, atol=1e-4)
 
 
 def test_tensorrt_gets_the_network_and_its_sizes(

@@ -143,6 +143,14 @@ class AdaptedSAM2(nn.Module):
             self._full_precision.clear()
         self.frozen_dtype = None if dtype == torch.float32 else dtype
 
+    def __prepare_scriptable__(self) -> AdaptedSAM2:
+        """What ``torch.jit.script`` asks first, as ``monai.bundle ckpt_export`` does without ``--use_trace``."""
+        raise RuntimeError(
+            f"{type(self).__name__} cannot be scripted, since SAM 2's image encoder cannot; record it instead: "
+            f'`monai.bundle ckpt_export ... --use_trace True --input_shape "[1,{self.in_channels},224,224]"`, or '
+            "`python -m monai_sam2adapter export BUNDLE --format ts`, which fuses the adapters first."
+        )
+
     @property
     def config(self) -> dict[str, Any]:
         """

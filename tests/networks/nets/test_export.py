@@ -2,15 +2,14 @@
 """
 A recorded network serves every size and batch, whatever the size of its example.
 
-With ``SAM2ADAPTER_EXPORT_TABLE=docs/export.md`` in the environment, a run of all tests, the slow ones too, puts the
-errors that it measured into the table of that page.
+With ``SAM2ADAPTER_EXPORT_TABLE=docs/export.md`` in the environment, each test puts the errors that it measured into the
+table of that page.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from monai_sam2adapter.networks.nets import PromptFreeSAM2, SAM2UNet, SAM2UNeXT
 from monai_sam2adapter.networks.utils import reparameterize_model
 
 PAGE = Path(__file__).parents[3] / "docs" / "export.md"
+TABLE = re.compile(r"(?:^\| network \| adapter \|.*\n)(?:\|.*\n)*", re.MULTILINE)
 # one or several windows at strides 16 and 32, with and without something to pad; each with a batch of 1 and of 2
 SIZES = [(64, 64), (95, 225), (256, 256)]
 EXAMPLE = (2, 3, 64, 96)  # nothing to pad, one window
@@ -83,35 +83,29 @@ def program(nets):
     return export_program(nets[1])
 
 
-@pytest.fixture(scope="module")
-def table():
-    """The errors at the three sizes by case and form; written to the documentation where that is asked for."""
-    rows = defaultdict(dict)
-    yield rows
-    page = os.environ.get("SAM2ADAPTER_EXPORT_TABLE")
-    if page:
-        text = Path(page).read_text(encoding="utf-8")
-        Path(page).write_text(TABLE.sub(lambda _: as_table(rows), text), encoding="utf-8")
-
-
-TABLE = re.compile(r"\| network \| adapter \|.*?\n\n", re.DOTALL)
-
-
-def as_table(rows):
-    lines = [("network", "adapter", *FORMS.values()), ("---",) * (2 + len(FORMS))]
-    lines += [(*case, *(forms.get(form, "") for form in FORMS)) for case, forms in rows.items()]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n"
+def note_in_table(case, form, errors):
+    """Put the errors of a case into the table of the documentation, where that is asked for."""
+    if "SAM2ADAPTER_EXPORT_TABLE" not in os.environ:
+        return
+    page = Path(os.environ["SAM2ADAPTER_EXPORT_TABLE"])
+    text = page.read_text(encoding="utf-8")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TABLE.search(text)[0].splitlines()]
+    rows = {(network, adapter): dict(zip(FORMS, cells, strict=True)) for network, adapter, *cells in lines[2:]}
+    rows.setdefault(case, {})[form] = ", ".join(f"{error:.0e}" for error in errors)
+    lines = lines[:2] + [[*key, *(rows[key].get(name, "") for name in FORMS)] for key in CASES if key in rows]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    page.write_text(TABLE.sub(lambda _: table, text), encoding="utf-8")
 
 
 @pytest.mark.parametrize(("nets", "form"), list(all_cases()), indirect=["nets"])
-def test_serves_every_size_and_batch(nets, form, request, table, tmp_path, relative_error):
+def test_serves_every_size_and_batch(nets, form, request, tmp_path, relative_error):
     net, to_record = nets
     recorded = globals()[f"record_{form}"](to_record, tmp_path, request)
     errors = [
         max(relative_error(recorded(x), net(x)) for x in (torch.rand(batch, 3, *size) for batch in (1, 2)))
         for size in SIZES
     ]
-    table[request.node.callspec.params["nets"]][form] = ", ".join(f"{error:.0e}" for error in errors)
+    note_in_table(request.node.callspec.params["nets"], form, errors)
     assert max(errors) < TOLERANCE, errors
 
 
