@@ -3,33 +3,38 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import pydicom
+from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
 from ...utils.logs import escaping_logger
 
-__all__ = ["Headers", "read_header", "read_headers"]
+__all__ = ["Headers", "numbers_of", "read_header", "read_headers"]
 
 logger = escaping_logger(__name__)
 
 Headers = Mapping[Path, pydicom.Dataset | None]
 """What was read of each file; None for a damaged one."""
 
+_PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
 # what a series keeps of each header: what it is, where it lies, and what a segmentation refers to
 _TAGS = [
     *("SOPClassUID", "ImageType", "Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
     *("ImagePositionPatient", "ImageOrientationPatient", "SpacingBetweenSlices", "SliceThickness"),
     *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "ModalityLUTSequence"),
-    "RescaleIntercept",
+    *("RescaleSlope", "RescaleIntercept", "RescaleType", "Units", "SUVType", "DecayCorrection", "PresentationLUTShape"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("DetectorInformationSequence", "EnergyWindowVector", "DetectorVector", "PhaseVector", "RRIntervalVector"),
     "TimeSlotVector",
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("StudyInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"),
+    *_PATIENT,
 ]
 _PREAMBLE = 132  # bytes, of which the last four are DICM
 # the first group of a file that has no preamble (old archives), in either order of bytes
@@ -77,6 +82,9 @@ def read_header(path: Path) -> pydicom.Dataset | None:
     if has_preamble or start[:2] in _FIRST_GROUPS:
         try:
             header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_TAGS)
+            for element in header:  # its numbers are read here, and those that are none found
+                _ = element.value
+            _ = int(header.get("NumberOfFrames") or 1)
             kind = UID(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID") or "").name
         except Exception as error:  # whatever pydicom stumbles over, in a file of another kind too
             logger.debug("%s: %s", path, error)
@@ -85,6 +93,25 @@ def read_header(path: Path) -> pydicom.Dataset | None:
     if not has_preamble and not is_dicom:
         raise ValueError(f"{path} is not a DICOM file, or is damaged")
     return None if header is None or ("Rows" not in header and (not kind or "Image Storage" in kind)) else header
+
+
+def numbers_of(item: pydicom.Dataset, keyword: str, count: int) -> list[float] | None:
+    """
+    The numbers that a tag holds; None where it is absent or empty.
+
+    Raises:
+        ValueError: when they are no finite numbers, or more or less than ``count``.
+    """
+    value = item.get(keyword)
+    values = list(value) if isinstance(value, MultiValue) else [] if value in (None, "") else [value]
+    try:
+        found = [float(number) for number in values]
+    except ValueError:
+        found = [math.nan]
+    if found and (len(found) != count or not all(map(math.isfinite, found))):
+        text = ", ".join(map(str, values))
+        raise ValueError(f"its {keyword} is {text!r}, expected {count} number{'s' if count > 1 else ''}; get it again")
+    return found or None
 
 
 def _damaged(others: list[Path], extensions: set[str]) -> list[Path]:
@@ -109,12 +136,19 @@ def _find_copies(headers: Headers, folder: Path) -> set[Path]:
         header = headers[path]
         uid = "" if header is None else str(header.get("SOPInstanceUID") or "")
         known = first.setdefault(uid, path) if uid else path
-        if known != path and header == headers[known] and _pixels(path) == _pixels(known):
+        if known != path and _is_equal(header, headers[known]) and _pixels(path) == _pixels(known):
             copies[path] = known
     if copies:
         text = ", ".join(f"{path.name} of {known.name}" for path, known in list(copies.items())[:5])
         logger.warning("%s: left out %d copies of DICOM files: %s", folder, len(copies), text)
     return set(copies)
+
+
+def _is_equal(header: pydicom.Dataset | None, other: pydicom.Dataset | None) -> bool:
+    """Whether headers say the same of an image, if not of the patient, since one may be without names."""
+    if header is None or other is None:
+        return False
+    return all(header.get(keyword) == other.get(keyword) for keyword in _TAGS if keyword not in _PATIENT)
 
 
 def _pixels(path: Path) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which DICOM files are no volume of the patient, and which have values that would be read wrongly."""
+"""Which DICOM files are no volume of the patient."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pydicom
 
 from .geometry import has_place, orientations
 from .headers import Headers
+from .values import GRAY
 
-__all__ = ["value_problem", "why_no_volume", "why_not"]
+__all__ = ["why_no_volume", "why_not"]
 
 # modalities whose pixels are not an image of the patient
 _NO_IMAGE = ("SEG", "RTDOSE")
@@ -18,9 +19,6 @@ _NO_IMAGE = ("SEG", "RTDOSE")
 _CAPTURE, _SCREEN = "1.2.840.10008.5.1.4.1.1.7", ("SCREEN SAVE", "SCREENSAVE", "DOSE_INFO")
 # scout images of three planes do not say so in their ImageType, but in their name
 _SCOUT = re.compile(r"(^|[^a-z])(loc|localizers?|scouts?|survey|topogram|scanogram|surview|3.?planes?)([^a-z]|$)", re.I)
-_GRAY = ("MONOCHROME1", "MONOCHROME2")
-# modalities whose values have a unit
-_MEASURED = ("CT", "PT", "NM")
 
 
 def why_not(header: pydicom.Dataset | None) -> str:
@@ -45,7 +43,7 @@ def why_no_volume(series: Headers) -> str:
     if not headers:
         return ""
     name = f"series {_name(headers[0])}"
-    if not any(header.get("PhotometricInterpretation", _GRAY[1]) in _GRAY for header in headers):
+    if not any(header.get("PhotometricInterpretation", GRAY[1]) in GRAY for header in headers):
         return f"pictures with colors, {name}"
     if len(headers) == 1 and not has_place(headers[0]):
         return f"pictures without a place in the patient, {name}"
@@ -56,15 +54,3 @@ def why_no_volume(series: Headers) -> str:
 
 def _name(header: pydicom.Dataset) -> str:
     return str(header.get("SeriesDescription") or "without a name")
-
-
-def value_problem(header: pydicom.Dataset) -> str:
-    """Why pixels would be read with other values than the file's; empty when all is well."""
-    colors = str(header.get("PhotometricInterpretation", _GRAY[1]))
-    if header.get("SamplesPerPixel", 1) != 1 or colors not in _GRAY:
-        return f"it has colors ({colors}), expected gray values"
-    if colors == _GRAY[0] and header.get("Modality") in _MEASURED:
-        return f"it is {colors}, which leaves open whether the values of {header.Modality} are inverted; convert it"
-    if header.get("ModalityLUTSequence"):
-        return "its values are numbers of a table (ModalityLUTSequence), expected a slope and an intercept; convert it"
-    return ""

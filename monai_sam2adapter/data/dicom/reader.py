@@ -79,27 +79,14 @@ class DicomReader(ImageReader):
             array = _read_pixels(img, geometry.order)
         except Exception as error:  # of pydicom and SimpleITK too, which do not tell the series
             raise ValueError(f"{img} cannot be read: {error}") from error
-        for note in [*geometry.notes, *_unit_notes(img)]:
+        for note in [*geometry.notes, *img.notes()]:
             logger.warning("%s %s", img, note)
         return array, {**image_meta(array.shape, geometry.affine), "dicom_series": img, "slice_axis": 2}
-
-
-def _unit_notes(series: DicomSeries) -> list[str]:
-    """What CT does not say of the unit of its values."""
-    groups = [
-        *(series.tag("SharedFunctionalGroupsSequence") or []),
-        *(series.tag("PerFrameFunctionalGroupsSequence") or []),
-    ]
-    in_frames = any(group.get("PixelValueTransformationSequence") for group in groups)
-    if series.tag("Modality") != "CT" or in_frames or series.tag("RescaleIntercept") is not None:
-        return []
-    return ["is CT without RescaleIntercept; taken: its values as they are, which may be no Hounsfield units"]
 
 
 def _read_pixels(series: DicomSeries, order: Sequence[int]) -> np.ndarray:
     files = series.files
     if len(files) == 1:
-        _require_one_scale(series)
         frames = _read_file(files[0])
         if len(frames) != len(order):
             raise ValueError(f"it holds {len(frames)} frames, its header says {len(order)}; get it again")
@@ -112,13 +99,3 @@ def _read_pixels(series: DicomSeries, order: Sequence[int]) -> np.ndarray:
 def _read_file(file: PathLike) -> np.ndarray:
     array = sitk.GetArrayFromImage(sitk.ReadImage(str(file), sitk.sitkFloat32))
     return array.reshape(-1, *array.shape[-2:])
-
-
-def _require_one_scale(series: DicomSeries) -> None:
-    """SimpleITK rescales all frames of a file by the numbers of its first one."""
-    scales = set()
-    for group in series.tag("PerFrameFunctionalGroupsSequence") or []:
-        for item in group.get("PixelValueTransformationSequence") or []:
-            scales.add((float(item.RescaleSlope), float(item.RescaleIntercept)))
-    if len(scales) > 1:
-        raise ValueError("its frames have different rescale slopes, expected one for all; convert it")

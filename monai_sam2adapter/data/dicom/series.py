@@ -14,7 +14,8 @@ import pydicom
 from ...utils.logs import escaping_logger
 from .geometry import DicomGeometry
 from .headers import Headers, read_header, read_headers
-from .no_volume import value_problem, why_no_volume, why_not
+from .no_volume import why_no_volume, why_not
+from .values import require_one_meaning, value_notes, value_problem
 
 __all__ = ["DicomFolder", "DicomSeries"]
 
@@ -70,23 +71,29 @@ class DicomSeries(str):
         """Why it is left out where there are volumes beside it; empty when it may be a volume, or is damaged."""
         return why_no_volume(self.headers)
 
+    def notes(self) -> list[str]:
+        """What its files do not say of their values, and what is taken in its place."""
+        return value_notes(next(header for header in self.headers.values() if header is not None))
+
     def geometry(self) -> DicomGeometry:
         """
         Returns:
             order and place of the slices, of which one is a file or a frame of the only one.
 
         Raises:
-            ValueError: when a file is damaged or no gray image, or they are no volume.
+            ValueError: when a file is damaged or no gray image, or they are no volume, or their values or places do not
+                mean the same; the message names the file.
         """
-        headers = []
-        for file, header in self.headers.items():
+        headers, names = [], [file.name for file in self.files]
+        for name, header in zip(names, self.headers.values(), strict=True):
             if header is None or "Rows" not in header:
-                raise ValueError(f"{file.name} is damaged: it has no image; get it again")
+                raise ValueError(f"{name} is damaged: it has no image; get it again")
             problem = value_problem(header)
             if problem:
-                raise ValueError(f"{problem} (file {file.name})")
+                raise ValueError(f"{problem} (file {name})")
             headers.append(header)
-        return DicomGeometry.of(headers, [file.name for file in self.files])
+        require_one_meaning(headers, names)
+        return DicomGeometry.of(headers, names)
 
     @classmethod
     def open(cls, address: str | os.PathLike[str]) -> DicomSeries:
