@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 import pydicom
 
 from ..geometry import LPS_TO_RAS
+from .headers import numbers_of
 
 __all__ = ["DicomGeometry", "has_place", "orientations"]
 
 _TOLERANCE = 0.1  # of the distance of slices: how far one may lie from its place in an even stack
+_UNIT = 1e-3  # how far directions may be from unit vectors at right angles, which files round to 3 to 16 digits
 # where the distance of pixels is kept; the last two are that at the detector, not in the patient
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 # of nuclear medicine, what the frames of a file are counted by beside its slices
@@ -54,34 +57,36 @@ class DicomGeometry:
         Raises:
             ValueError: when the slices do not make up a volume: they differ in size, pixel spacing or orientation, two
                 are in the same place, one is missing, distances are uneven by more than a tenth, or they say nothing of
-                their place or of the distance of their pixels.
+                their place or of the distance of their pixels; or when these are no numbers, or directions no unit
+                vectors at right angles. The message names the file.
         """
-        frames = [frame for header in headers for frame in _frames(header)]
+        files = names = names or [str(number) for number in range(1, len(headers) + 1)]
+        frames = [frame for header, file in zip(headers, files, strict=True) for frame in _frames_of(header, file)]
+        _require_equal("sizes", [(header.get("Rows"), header.get("Columns")) for header in headers], 0, files)
         if len(headers) == 1:
             names = [f"frame {number}" for number in range(1, len(frames) + 1)]
-        _require_equal("sizes", [(header.get("Rows"), header.get("Columns")) for header in headers], 0)
-        without = sum(frame.position is None or frame.orientation is None for frame in frames)
+        without = [name for frame, name in zip(frames, names, strict=True) if not frame.has_place]
         if without and len(frames) > 1:
             raise ValueError(
-                f"{without} of {len(frames)} slices have no position or orientation in the patient; they are no volume"
+                f"{len(without)} of {len(frames)} slices have no position or orientation in the patient, such as "
+                f"{without[0]}; they are no volume"
             )
-        spacing, notes = _pixel_spacing(frames, in_patient=not without)
+        spacing, notes = _pixel_spacing(frames, names, in_patient=not without)
         if without:
-            thickness, more = _thickness(headers[0])
+            thickness, more = _thickness(headers[0], files[0])
             affine = LPS_TO_RAS @ np.diag((*spacing[::-1], thickness, 1.0))
             return cls((0,), affine, (*notes, *more, "says nothing of its place in the patient; taken: the origin"))
-        _require_equal("orientations", [frame.orientation for frame in frames], 1e-3)
-        row, column = np.reshape(frames[0].orientation, (2, 3)).astype(float)
-        normal = np.cross(row, column)
+        _require_equal("orientations", [frame.orientation for frame in frames], _UNIT, names)
+        row, column, normal = _directions(frames[0].orientation)
         positions = np.array([frame.position for frame in frames], dtype=float)
         # the frames of nuclear medicine have their place by their number
         by_number = "DetectorInformationSequence" in headers[0]
         order = np.arange(len(frames)) if by_number else np.argsort(positions @ normal, kind="stable")
         if len(frames) == 1:
-            thickness, more = _thickness(headers[0])
+            thickness, more = _thickness(headers[0], files[0])
             step, notes = normal * thickness, [*notes, *more]
         else:
-            step = _step(positions[order], normal, [names[int(index)] for index in order] if names else [])
+            step = _step(positions[order], normal, [names[int(index)] for index in order])
         affine = np.eye(4)
         affine[:3, 0] = row * spacing[1]  # PixelSpacing is that of rows, then that of columns
         affine[:3, 1] = column * spacing[0]
@@ -100,8 +105,11 @@ def has_place(header: pydicom.Dataset) -> bool:
 
 def orientations(headers: Sequence[pydicom.Dataset]) -> int:
     """In how many different planes, to 0.1, single slices lie."""
-    planes = (header.get("ImageOrientationPatient") for header in headers)
-    return len({tuple(np.round(np.float64(plane), 1) + 0.0) for plane in planes if plane})
+    try:
+        planes = [numbers_of(header, "ImageOrientationPatient", 6) for header in headers]
+    except ValueError:  # for reading them to tell
+        return 1
+    return len({tuple(np.round(plane, 1) + 0.0) for plane in planes if plane})
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,53 @@ class _Frame:
     orientation: Any  # direction of rows, then of columns, or None
     spacing: Any  # of rows, then of columns, mm, or None
     spacing_name: str
+
+    @property
+    def has_place(self) -> bool:
+        return self.position is not None and self.orientation is not None
+
+
+@contextmanager
+def _naming(file: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error} (file {file})") from error
+
+
+def _frames_of(header: pydicom.Dataset, file: str) -> list[_Frame]:
+    with _naming(file):
+        frames = _frames(header)
+        for frame in frames:
+            if frame.orientation is not None:
+                _directions(frame.orientation)
+            if frame.spacing is not None and not min(frame.spacing) > 0:
+                distances = _join(frame.spacing)
+                raise ValueError(f"its {frame.spacing_name} is {distances}, expected two positive distances in mm")
+    return frames
+
+
+def _directions(orientation: Sequence[float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Directions of the rows, of the columns, and from slice to slice, of length 1."""
+    row, column = np.reshape(orientation, (2, 3))
+    lengths = np.linalg.norm([row, column], axis=1)
+    if np.abs(lengths - 1).max() > _UNIT:
+        raise ValueError(
+            f"its ImageOrientationPatient is {_join(orientation)}, of the lengths {_join(lengths)}, expected 1; get it "
+            "again, or convert it with the right one"
+        )
+    row, column = row / lengths[0], column / lengths[1]
+    if abs(row @ column) > _UNIT:
+        raise ValueError(
+            f"its ImageOrientationPatient is {_join(orientation)}, whose rows and columns are not at right angles; get "
+            "it again, or convert it with the right one"
+        )
+    normal = np.cross(row, column)
+    return row, column, normal / np.linalg.norm(normal)
+
+
+def _join(numbers: Sequence[float] | np.ndarray) -> str:
+    return "[" + ", ".join(f"{number:.6g}" for number in numbers) + "]"
 
 
 def _frames(header: pydicom.Dataset) -> list[_Frame]:
@@ -138,69 +193,68 @@ def _frames_of_detector(header: pydicom.Dataset, number: int) -> list[_Frame]:
         what = ", ".join(several) or kind or "no ImageType"
         raise ValueError(f"its {number} frames are not the slices of one volume ({what}); save each volume as a series")
     first = _frame([detectors[0], header] if detectors else [header])
-    step = header.get("SpacingBetweenSlices")
-    if number == 1 or first.position is None or first.orientation is None:
+    step = numbers_of(header, "SpacingBetweenSlices", 1)
+    if number == 1 or not first.has_place:
         return [first] * number
-    if not step:
+    if not step or not step[0]:
         raise ValueError(f"it does not say how far its {number} slices are apart (SpacingBetweenSlices)")
-    row, column = np.reshape(first.orientation, (2, 3)).astype(float)
-    way = float(step) * np.cross(row, column)
-    places = np.asarray(first.position, dtype=float) + np.arange(number)[:, None] * way
+    way = step[0] * _directions(first.orientation)[2]
+    places = np.asarray(first.position) + np.arange(number)[:, None] * way
     return [_Frame(place, first.orientation, first.spacing, first.spacing_name) for place in places]
 
 
 def _frame(places: Sequence[pydicom.Dataset]) -> _Frame:
-    found = ((name, _look_up(places, "PixelMeasuresSequence", name)) for name in _SPACINGS)
+    found = ((name, _look_up(places, "PixelMeasuresSequence", name, 2)) for name in _SPACINGS)
     name, spacing = next(((name, value) for name, value in found if value), ("", None))
     return _Frame(
-        _look_up(places, "PlanePositionSequence", "ImagePositionPatient"),
-        _look_up(places, "PlaneOrientationSequence", "ImageOrientationPatient"),
-        None if spacing is None else [float(side) for side in spacing],
+        _look_up(places, "PlanePositionSequence", "ImagePositionPatient", 3),
+        _look_up(places, "PlaneOrientationSequence", "ImageOrientationPatient", 6),
+        spacing,
         name,
     )
 
 
-def _look_up(places: Sequence[pydicom.Dataset], sequence: str, keyword: str) -> Any:
-    for place in places:
-        item = (place.get(sequence) or [place])[0]
-        if item.get(keyword):
-            return item.get(keyword)
-    return None
+def _look_up(places: Sequence[pydicom.Dataset], sequence: str, keyword: str, count: int) -> list[float] | None:
+    items = ((place.get(sequence) or [place])[0] for place in places)
+    return next(filter(None, (numbers_of(item, keyword, count) for item in items)), None)
 
 
-def _pixel_spacing(frames: Sequence[_Frame], in_patient: bool) -> tuple[list[float], list[str]]:
+def _pixel_spacing(frames: Sequence[_Frame], names: Sequence[str], in_patient: bool) -> tuple[list[float], list[str]]:
     """Of rows, then of columns, in mm, and what is to be said of it."""
     given = [frame.spacing for frame in frames if frame.spacing is not None]
     if not given and not in_patient:
         return [1.0, 1.0], ["says nothing of the distance of its pixels; taken: 1 mm"]
-    if len(given) < len(frames):
+    without = [name for frame, name in zip(frames, names, strict=True) if frame.spacing is None]
+    if without:
         raise ValueError(
-            f"{len(frames) - len(given)} of {len(frames)} slices say nothing of the distance of their pixels "
-            "(PixelSpacing); get it with this tag, or convert it with the right one"
+            f"{len(without)} of {len(frames)} slices say nothing of the distance of their pixels (PixelSpacing), such "
+            f"as {without[0]}; get it with this tag, or convert it with the right one"
         )
-    _require_equal("pixel spacings", given, 1e-3)
-    if len(given[0]) != 2 or not min(given[0]) > 0:
-        raise ValueError(f"its {frames[0].spacing_name} is {given[0]}, expected two positive distances in mm")
+    _require_equal("pixel spacings", given, 1e-3, names)
     name = frames[0].spacing_name
     note = f"has no PixelSpacing; taken: {name}, {given[0][0]:g} x {given[0][1]:g} mm, that at the detector"
     return given[0], [] if name == _SPACINGS[0] else [note]
 
 
-def _thickness(header: pydicom.Dataset) -> tuple[float, list[str]]:
+def _thickness(header: pydicom.Dataset, file: str) -> tuple[float, list[str]]:
     """Thickness of one slice, in mm, and what is to be said of it."""
     shared = (header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-        found = _look_up([shared, header], "PixelMeasuresSequence", keyword)
-        if found:
-            return abs(float(found)), []
+        with _naming(file):
+            found = _look_up([shared, header], "PixelMeasuresSequence", keyword, 1)
+        if found and found[0]:
+            return abs(found[0]), []
     return 1.0, ["says nothing of its thickness; taken: 1 mm"]
 
 
-def _require_equal(what: str, values: Sequence[Any], tolerance: float) -> None:
-    different = [value for value in values if not np.allclose(np.float64(value), np.float64(values[0]), atol=tolerance)]
-    if different:
-        first, other = ([round(float(x), 4) for x in value] for value in (values[0], different[0]))
-        raise ValueError(f"its slices have different {what}, such as {first} and {other}; they are no volume")
+def _require_equal(what: str, values: Sequence[Any], tolerance: float, names: Sequence[str]) -> None:
+    first = np.float64(values[0])
+    other = next((n for n, value in enumerate(values) if not np.allclose(np.float64(value), first, atol=tolerance)), 0)
+    if other:
+        one, two = ([round(float(number), 4) for number in values[index]] for index in (0, other))
+        raise ValueError(
+            f"slices have different {what}, such as {one} and {two}; they are no volume ({names[0]}, {names[other]})"
+        )
 
 
 def _step(positions: np.ndarray, normal: np.ndarray, names: Sequence[str]) -> np.ndarray:
@@ -209,10 +263,10 @@ def _step(positions: np.ndarray, normal: np.ndarray, names: Sequence[str]) -> np
     usual = float(np.median(distances))
     close = np.flatnonzero(distances < 0.01 * usual) if usual > 1e-3 else np.arange(len(distances))
     if len(close):
-        pair = f", such as {names[close[0]]} and {names[close[0] + 1]}" if names else ""
+        pair = f"{names[close[0]]} and {names[close[0] + 1]}"
         raise ValueError(
             f"{len(close) + 1} of its {len(positions)} slices share their places: it holds several volumes (time "
-            f"points, echoes, repetitions), or slices twice{pair}; split it into one series for each"
+            f"points, echoes, repetitions), or slices twice, such as {pair}; split it into one series for each"
         )
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     even = positions[0] + np.arange(len(positions))[:, None] * step
@@ -221,7 +275,8 @@ def _step(positions: np.ndarray, normal: np.ndarray, names: Sequence[str]) -> np
     gap = int(distances.argmax())
     if distances[gap] > 1.5 * usual:
         raise ValueError(
-            f"slices are missing: {distances[gap]:.2f} mm between slice {gap + 1} and {gap + 2}, mostly {usual:.2f} mm"
+            f"slices are missing: {distances[gap]:.2f} mm between slice {gap + 1} and {gap + 2}, mostly {usual:.2f} mm "
+            f"({names[gap]} and {names[gap + 1]})"
         )
     raise ValueError(
         f"its slices lie unevenly, {distances.min():.2f} to {distances.max():.2f} mm apart; resample it evenly"

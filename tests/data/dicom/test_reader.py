@@ -12,9 +12,9 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from monai.transforms import LoadImage
-from pydicom.uid import EnhancedMRImageStorage, NuclearMedicineImageStorage, generate_uid
+from pydicom.uid import EnhancedMRImageStorage, NuclearMedicineImageStorage
 
-from monai_sam2adapter.data import DicomGeometry, DicomReader, VolumeReader
+from monai_sam2adapter.data import DicomGeometry, DicomReader, VolumeReader, find_images
 
 Write = Callable[..., list[Path]]
 TILTED = [0.8, 0.6, 0.0, 0.0, 0.0, -1.0]  # rows and columns of an oblique coronal plane
@@ -315,9 +315,9 @@ class TestNoVolume:
     def test_mixed_slices_are_refused(
         self, tags: dict[str, Any], message: str, write_dicom: Write, tmp_path: Path
     ) -> None:
-        uid = generate_uid()
-        write_dicom(tmp_path, stack(3), SeriesInstanceUID=uid)
-        write_dicom(tmp_path, stack(5)[3:], start=3, SeriesInstanceUID=uid, **tags)
+        uids = dict.fromkeys(("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"), "1.2.3")
+        write_dicom(tmp_path, stack(3), **uids)
+        write_dicom(tmp_path, stack(5)[3:], start=3, **uids, **tags)
         with pytest.raises(ValueError, match=message):
             load(tmp_path)
 
@@ -325,3 +325,63 @@ class TestNoVolume:
         assert not DicomReader().verify_suffix(tmp_path / "b")
         with pytest.raises(ValueError, match="one series at a time, got 2"):
             DicomReader().read([tmp_path, tmp_path])
+
+
+class TestNumbers:
+    """Tags that say where slices lie, but hold no numbers, too few, or no directions."""
+
+    @pytest.mark.parametrize("count", [1, 3])
+    @pytest.mark.parametrize(
+        ("keyword", "value", "message"),
+        [
+            ("PixelSpacing", 1.5, "'1.5', expected 2 numbers"),
+            ("PixelSpacing", [1, 2, 3], "'1.*2.*3.*', expected 2 numbers"),
+            ("PixelSpacing", ["nan", "1"], "'nan, 1.*', expected 2 numbers"),
+            ("PixelSpacing", ["-1", "1"], r"\[-1, 1\], expected two positive"),
+            ("ImagePositionPatient", [0, 5], "'0.*5.*', expected 3 numbers"),
+            ("ImagePositionPatient", ["nan", "0", "0"], "'nan, 0.*', expected 3 numbers"),
+            ("ImagePositionPatient", ["inf", "0", "0"], "'inf, 0.*', expected 3 numbers"),
+            ("ImageOrientationPatient", [1, 0, 0, 0, 1], "'1.*', expected 6 numbers"),
+            ("ImageOrientationPatient", ["nan", "0", "0", "0", "1", "0"], "'nan.*', expected 6 numbers"),
+            ("ImageOrientationPatient", [0] * 6, r"of the lengths \[0, 0\], expected 1"),
+            ("ImageOrientationPatient", [2, 0, 0, 0, 2, 0], r"of the lengths \[2, 2\], expected 1"),
+            ("ImageOrientationPatient", [1, 0, 0, 0, 1.01, 0], r"of the lengths \[1, 1.01\], expected 1"),
+            ("ImageOrientationPatient", [0.9, 0, 0, 0, 1, 0], r"of the lengths \[0.9, 1\], expected 1"),
+            ("ImageOrientationPatient", [1, 0, 0, 1, 0, 0], "rows and columns are not at right angles"),
+            ("ImageOrientationPatient", [1, 0, 0, 0.5, 0.8660254, 0], "are not at right angles"),
+            ("ImageOrientationPatient", [1, 0, 0, 0.00872654, 0.99996192, 0], "are not at right angles"),
+        ],
+        ids=str,
+    )
+    def test_they_are_refused_with_the_file(
+        self, keyword: str, value: Any, message: str, count: int, write_dicom: Write, tmp_path: Path
+    ) -> None:
+        paths = write_dicom(tmp_path, stack(count))
+        image = pydicom.dcmread(paths[-1])
+        setattr(image, keyword, value)
+        image.save_as(paths[-1])
+        with pytest.raises(ValueError, match=rf"its {keyword} is .*{message}.* \(file im{count - 1}\)"):
+            load(tmp_path)
+        assert len(find_images(tmp_path)) == 1, "a case that fails, and no end of the others"
+
+    @pytest.mark.parametrize("keyword", ["SliceThickness", "SpacingBetweenSlices"])
+    def test_a_thickness_that_is_no_number_is_refused(self, keyword: str, write_dicom: Write, tmp_path: Path) -> None:
+        write_dicom(tmp_path, stack(1), **{keyword: "nan"})
+        with pytest.raises(ValueError, match=rf"its {keyword} is 'nan', expected 1 number.* \(file im0\)"):
+            load(tmp_path)
+
+    @pytest.mark.parametrize("digits", [3, 4, 6, 15])
+    @pytest.mark.parametrize("seed", range(5))
+    def test_rounded_directions_are_read_at_their_places(
+        self, seed: int, digits: int, write_dicom: Write, tmp_path: Path
+    ) -> None:
+        axes = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
+        step = 2.5 * np.cross(axes[0], axes[1])
+        positions = [list(np.round(n * step, 6)) for n in range(4)]
+        paths = write_dicom(tmp_path, positions, ImageOrientationPatient=list(np.round(axes[:2].ravel(), digits)))
+        affine = load(tmp_path).affine.numpy()
+        series = sitk.ReadImage([str(path) for path in paths])
+        for index in np.ndindex(6, 4, 4):
+            point = np.array(series.TransformIndexToPhysicalPoint(index)) * [-1, -1, 1]
+            np.testing.assert_allclose((affine @ [*index, 1])[:3], point, atol=20 * 10.0**-digits + 1e-5)
+        np.testing.assert_allclose(np.linalg.norm(affine[:3, :2], axis=0), [3, 2], rtol=1e-12)
