@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import operator
 import os
 import re
 from collections import Counter
@@ -18,7 +19,8 @@ from monai.utils import look_up_option
 
 from ..utils import escaping_logger, printable, require_flags
 from .dicom import DicomFolder, DicomSeries
-from .folder_search import FolderSearch
+from .dicom.series import find_series
+from .folder_search import FolderSearch, shorten
 from .readers import open_picture
 from .results import ResultFiles
 
@@ -132,6 +134,7 @@ def find_images(
     found = [image for entry in _as_list(source, datalist_key) for image in _resolve(entry, kind, folders)]
     if not found:
         raise ValueError(f"no {kind} in {source!r}; expected {_expected(kind)}")
+    _tell_parts(found)
     found = _join_channels(found, channels) if channels > 1 else found
     missing = [str(image.image) for image in found if image.error]
     if len(missing) == len(found):
@@ -245,10 +248,10 @@ def _resolve(entry: Any, kind: str, folders: _Folders) -> list[_Found]:
     if not str(entry):
         raise ValueError("the path of an image is empty; leave the entry out, or name its file")
     path = Path(entry).expanduser()
-    name, mark, uid = path.name.partition(_SERIES)
+    name, mark, _ = path.name.partition(_SERIES)
     if kind == "volume" and mark:
         try:
-            return [_name_series(folders(path.with_name(name)).pick(uid), path.with_name(name), given, alone=False)]
+            return [_name_series(DicomSeries.open(path, folders), path.with_name(name), given, alone=False)]
         except FileNotFoundError:
             return [_name_missing(path, kind, given)]
     if path.is_dir():
@@ -267,37 +270,36 @@ def _resolve(entry: Any, kind: str, folders: _Folders) -> list[_Found]:
 
 def _search(folder: Path, kind: str, folders: _Folders) -> list[_Found]:
     search = FolderSearch(folder)
-    found: list[_Found] = []
-    for path, is_folder in sorted(
-        [*((path, True) for path in search.folders), *((path, False) for path in search.files)]
-    ):
-        if is_folder:
-            series = folders(path).series() if kind == "volume" else []
-            found += [_name_series(one, path, alone=len(series) == 1) for one in series]
-        elif not _extension(path, kind):
+    found: list[tuple[Path, list[_Found]]] = []
+    for path in search.files:
+        if not _extension(path, kind):
             if not (kind == "volume" and folders(path.parent).knows(path)) and not _belongs_to_header(path):
                 search.leave_out(path)
         elif search.take(path, _stem(path, kind)):
-            found += _name_file(path, kind)
-    found = _leave_out_pictures(found, search)
+            found.append((path, _name_file(path, kind)))
+    series = find_series([folders(place) for place in search.folders], bool(found)) if kind == "volume" else []
+    places = Counter(one.folder for one in series)
+    found += [(one.folder, [_name_series(one, one.folder, alone=places[one.folder] == 1)]) for one in series]
     search.log()
     if not found:
         raise ValueError(
             f"no {kind} in the folder {folder}: expected {_expected(kind)} "
             "(those named as masks, 4D series or results, such as *_gt, *_4d and *_seg, are left out)"
         )
-    return found
+    return [image for _, images in sorted(found, key=operator.itemgetter(0)) for image in images]
 
 
-def _leave_out_pictures(found: list[_Found], search: FolderSearch) -> list[_Found]:
-    """Without the DICOM series that are no volume, where there are volumes, such as the others of a study."""
-    reasons = [image.image.why_no_volume() if isinstance(image.image, DicomSeries) else "" for image in found]
-    if all(reasons):
-        return found
-    for image, reason in zip(found, reasons, strict=True):
-        if reason:
-            search.leave_out(Path(str(image.image).partition(_SERIES)[0]), f"that are {reason}")
-    return [image for image, reason in zip(found, reasons, strict=True) if not reason]
+def _tell_parts(found: Sequence[_Found]) -> None:
+    """Folders of a list are joined with none; a user may mean them as one."""
+    parts: dict[str, list[str]] = {}
+    for image in found:
+        series = image.image
+        if isinstance(series, DicomSeries) and Path(series) not in series.files and series.tag("SeriesInstanceUID"):
+            parts.setdefault(str(series.tag("SeriesInstanceUID")), []).append(series)
+    for names in parts.values():
+        if len(names) > 1:
+            text = "%s are parts of one DICOM series, each taken as a volume; give the folder above them to join them"
+            logger.warning(text, shorten(names))
 
 
 def _belongs_to_header(path: Path) -> bool:

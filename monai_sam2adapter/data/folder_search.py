@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..utils import escaping_logger
 
-__all__ = ["PICTURE_FOLDER", "FolderSearch"]
+__all__ = ["PICTURE_FOLDER", "FolderSearch", "shorten"]
 
 logger = escaping_logger(__name__)
 
@@ -81,7 +81,7 @@ class FolderSearch:
         """Say what is left out."""
         for reason, paths in self.left_out.items():
             level = logging.WARNING if reason in _WARNINGS else logging.INFO
-            names = _shorten(path.relative_to(self.folder).as_posix() for path in paths)
+            names = shorten(path.relative_to(self.folder).as_posix() for path in paths)
             logger.log(level, "%s: left out %d files or folders %s: %s", self.folder, len(paths), reason, names)
 
     def _visit(self, folder: Path) -> None:
@@ -119,6 +119,7 @@ class FolderSearch:
             self.leave_out(path, _NOWHERE)
 
 
-def _shorten(names: Iterable[str]) -> str:
+def shorten(names: Iterable[str]) -> str:
+    """The first few names, for a line of the log."""
     names = list(names)
     return ", ".join(names[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")

@@ -190,7 +190,8 @@ class TestDicom:
         assert cases(tmp_path) == ["rgb"], "alone it is for the reader to complain of"
         write_dicom(tmp_path / "study" / "ct", STACK)
         assert cases(tmp_path) == ["ct"]
-        assert "left out 1 files or folders that are pictures with colors, series Fusion: study/rgb" in caplog.text
+        line = "left out 3 DICOM files that are no volume: 3 pictures with colors, series Fusion (study/rgb)"
+        assert line in caplog.text
 
     def test_equal_folders_of_patients_are_told_apart(self, write_dicom: Write, tmp_path: Path) -> None:
         for patient in ("a", "b"):

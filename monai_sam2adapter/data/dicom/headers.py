@@ -14,7 +14,7 @@ from pydicom.uid import UID
 
 from ...utils.logs import escaping_logger
 
-__all__ = ["Headers", "numbers_of", "read_header", "read_headers"]
+__all__ = ["Headers", "find_copies", "numbers_of", "read_header", "read_headers"]
 
 logger = escaping_logger(__name__)
 
@@ -68,7 +68,7 @@ def read_headers(folder: Path) -> tuple[dict[Path, pydicom.Dataset | None], set[
     if unknown:
         names = ", ".join(path.name for path in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         logger.warning("%s: left out %d files that are not DICOM: %s", folder, len(unknown), names)
-    copies = _find_copies(headers, folder)
+    copies = find_copies(headers, folder)
     kept = {path: header for path, header in headers.items() if path not in copies}
     return dict(sorted({**kept, **dict.fromkeys(damaged)}.items())), {*copies, *unknown}
 
@@ -128,7 +128,7 @@ def _is_named_as_dicom(path: Path, among_dicom: bool) -> bool:
     return path.suffix.lower() in _EXTENSIONS or (among_dicom and bool(_NO_EXTENSION.fullmatch(path.name)))
 
 
-def _find_copies(headers: Headers, folder: Path) -> set[Path]:
+def find_copies(headers: Headers, folder: Path) -> set[Path]:
     """Of files with the same image, as a browser or an export makes them, all but the one with the shortest name."""
     first: dict[str, Path] = {}
     copies = {}
@@ -139,7 +139,9 @@ def _find_copies(headers: Headers, folder: Path) -> set[Path]:
         if known != path and _is_equal(header, headers[known]) and _pixels(path) == _pixels(known):
             copies[path] = known
     if copies:
-        text = ", ".join(f"{path.name} of {known.name}" for path, known in list(copies.items())[:5])
+        text = ", ".join(
+            f"{path.relative_to(folder)} of {known.relative_to(folder)}" for path, known in list(copies.items())[:5]
+        )
         logger.warning("%s: left out %d copies of DICOM files: %s", folder, len(copies), text)
     return set(copies)
 

@@ -6,18 +6,20 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pydicom
 
 from ...utils.logs import escaping_logger
+from ..folder_search import FolderSearch, shorten
 from .geometry import DicomGeometry
-from .headers import Headers, read_header, read_headers
+from .headers import Headers, find_copies, read_header, read_headers
 from .no_volume import why_no_volume, why_not
 from .values import require_one_meaning, value_notes, value_problem
 
-__all__ = ["DicomFolder", "DicomSeries"]
+__all__ = ["DicomFolder", "DicomSeries", "find_series"]
 
 logger = escaping_logger(__name__)
 
@@ -54,6 +56,16 @@ class DicomSeries(str):
         return tuple(self.headers)
 
     @property
+    def folder(self) -> Path:
+        """The folder of its files; of files in several, the deepest that holds them all."""
+        return Path(os.path.commonpath({file.parent for file in self.headers}))
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether its files lie in several folders."""
+        return len({file.parent for file in self.headers}) > 1
+
+    @property
     def number(self) -> str:
         """SeriesNumber, empty when it has none."""
         return str(self.tag("SeriesNumber") or "")
@@ -84,7 +96,7 @@ class DicomSeries(str):
             ValueError: when a file is damaged or no gray image, or they are no volume, or their values or places do not
                 mean the same; the message names the file.
         """
-        headers, names = [], [file.name for file in self.files]
+        headers, names = [], [file.relative_to(self.folder).as_posix() for file in self.files]
         for name, header in zip(names, self.headers.values(), strict=True):
             if header is None or "Rows" not in header:
                 raise ValueError(f"{name} is damaged: it has no image; get it again")
@@ -92,14 +104,25 @@ class DicomSeries(str):
             if problem:
                 raise ValueError(f"{problem} (file {name})")
             headers.append(header)
-        require_one_meaning(headers, names)
-        return DicomGeometry.of(headers, names)
+        try:
+            require_one_meaning(headers, names)
+            return DicomGeometry.of(headers, names)
+        except ValueError as error:
+            if not self.is_joined:
+                raise
+            places = shorten(sorted({file.parent.relative_to(self.folder).as_posix() for file in self.files}))
+            raise ValueError(
+                f"{error}; its files lie in the folders {places}; give each by itself if they are volumes"
+            ) from error
 
     @classmethod
-    def open(cls, address: str | os.PathLike[str]) -> DicomSeries:
+    def open(cls, address: str | os.PathLike[str], read: Callable[[Path], DicomFolder] | None = None) -> DicomSeries:
         """
         Args:
             address: ``FOLDER#series=UID``, a folder with one series, a file, or a series, which is returned as it is.
+                Of a series that goes on in folders below, these files belong to it; a folder without any stands for the
+                one below it. Scout images are taken when they are all that has the UID, since they were asked for.
+            read: what reads a folder. Defaults to :py:class:`DicomFolder`.
 
         Returns:
             the series, its pixels not read yet.
@@ -111,12 +134,14 @@ class DicomSeries(str):
         if isinstance(address, DicomSeries):
             return address
         match = _ADDRESS.fullmatch(str(address))
-        if match:
-            return DicomFolder(match["folder"]).pick(match["uid"])
-        path = Path(address)
-        if path.is_file():
+        path = Path(match["folder"] if match else address)
+        if match is None and path.is_file():
             return cls(str(path), {path: read_header(path)})
-        found = DicomFolder(path).series()
+        folders = [(read or DicomFolder)(place) for place in FolderSearch(path).folders or [path]]
+        if match:
+            return _pick(match["uid"], folders)
+        found = find_series(folders)
+        found = [series for series in found if any(file.parent == path for file in series.files)] or found
         if len(found) != 1:
             names = ", ".join(found) or "none (what is no volume is named in the log)"
             raise ValueError(f"{path} must hold one DICOM series of images to be read as one, it holds: {names}")
@@ -151,52 +176,99 @@ class DicomFolder:
 
     def series(self) -> list[DicomSeries]:
         """
-        List the series of images. What is no volume of the patient is left out, with one line in the log: reports,
-        DICOMDIR, segmentations, dose, scout images, pictures of a screen, and, beside a volume, colors and single
-        pictures that do not say where they lie. A file with several frames is a series of its own.
-
         Returns:
-            the series, by number and description.
+            its series of images, as :py:func:`find_series` finds them.
         """
-        images = self._images()
+        return find_series([self])
+
+    def parts(self) -> list[tuple[str | None, Headers]]:
+        """SeriesInstanceUID (may be empty) and slices of each series of single slices, None and file of each other."""
+        images = self.images()
         uids = sorted({uid for header in images.values() if (uid := _uid(header)) is not None})
-        found = [DicomSeries(f"{self.folder}#series={uid}", _files_of(uid, images)) for uid in uids]
-        in_series = {path for series in found for path in series.files}
-        found += [DicomSeries(str(path), {path: images[path]}) for path in images if path not in in_series]
-        others = {series: reason for series in found if (reason := series.why_no_volume())}
-        if len(others) < len(found):  # what is alone is for reading it to complain of
-            found = [series for series in found if series not in others]
-        else:
-            others = {}
-        reasons = Counter(filter(None, map(why_not, self.headers.values())))
-        for series, reason in others.items():
-            reasons[reason] += len(series.files)
-        if reasons:
-            text = "; ".join(f"{count} {reason}" for reason, count in reasons.items())
-            logger.info("%s: left out %d DICOM files that are no volume: %s", self.folder, reasons.total(), text)
-        if len(found) == 1:
-            found = [DicomSeries(str(self.folder), found[0].headers)]
-        return sorted(found, key=lambda series: (series.number.zfill(9), series.description, series))
+        found: list[tuple[str | None, Headers]] = [(uid, _files_of(uid, images)) for uid in uids]
+        in_series = {path for _, headers in found for path in headers}
+        return found + [(None, {path: images[path]}) for path in images if path not in in_series]
 
-    def pick(self, uid: str) -> DicomSeries:
-        """
-        Args:
-            uid: SeriesInstanceUID. Scout images are taken when they are all that has it, since they were asked for.
-
-        Returns:
-            the series.
-
-        Raises:
-            FileNotFoundError: when there is none.
-        """
-        if uid not in map(_uid, self.headers.values()):
-            raise FileNotFoundError(f"no series {uid!r} in {self.folder}")
-        images = self._images()
-        files = _files_of(uid, images if uid in map(_uid, images.values()) else self.headers)
-        return DicomSeries(f"{self.folder}#series={uid}", files)
-
-    def _images(self) -> Headers:
+    def images(self) -> Headers:
+        """Its files without those that are no image to be segmented."""
         return {path: header for path, header in self.headers.items() if not why_not(header)}
+
+
+def find_series(folders: Sequence[DicomFolder], beside: bool = False) -> list[DicomSeries]:
+    """
+    List the series of images of folders, of which one that lies in several is one volume. What is no volume of the
+    patient is left out, with one line in the log: reports, DICOMDIR, segmentations, dose, scout images, pictures of a
+    screen, and, beside a volume, colors and single pictures that do not say where they lie. A file with several frames
+    is a series of its own.
+
+    Args:
+        folders: a folder and those below it.
+        beside: whether there are volumes of other formats beside them. Defaults to False.
+
+    Returns:
+        the series, by number and description.
+    """
+    parts: dict[tuple[str, Path | None], list[Headers]] = {}
+    found = []
+    for folder in folders:
+        for uid, headers in folder.parts():
+            if uid is None:
+                found.append(DicomSeries(str(next(iter(headers))), headers))
+            else:  # what does not say of which series it is may be of another in each folder
+                parts.setdefault((uid, None if uid else folder.folder), []).append(headers)
+    found += [_join(uid, headers) for (uid, _), headers in parts.items()]
+    others = {series: reason for series in found if (reason := series.why_no_volume())}
+    if len(others) < len(found) or beside:  # what is alone is for reading it to complain of
+        found = [series for series in found if series not in others]
+    else:
+        others = {}
+    _log_others(folders, others)
+    alone = Counter(series.folder for series in found)
+    found = [
+        DicomSeries(str(series.folder), series.headers)
+        if alone[series.folder] == 1 and not series.is_joined
+        else series
+        for series in found
+    ]
+    return sorted(found, key=lambda series: (series.number.zfill(9), series.description, series))
+
+
+def _pick(uid: str, folders: Sequence[DicomFolder]) -> DicomSeries:
+    """The files of a series in a folder, the first, and those below it."""
+    for kinds in (DicomFolder.images, lambda folder: folder.headers):
+        parts = [_files_of(uid, headers) for folder in folders if uid in map(_uid, (headers := kinds(folder)).values())]
+        if parts:
+            return _join(uid, parts if uid else parts[:1], folders[0].folder)
+    raise FileNotFoundError(f"no series {uid!r} in {folders[0].folder}")
+
+
+def _join(uid: str, parts: Sequence[Headers], folder: Path | None = None) -> DicomSeries:
+    """The series whose files lie in several folders, without copies in another folder."""
+    headers = {path: header for part in parts for path, header in part.items()}
+    if len(parts) > 1:
+        copies = find_copies(headers, Path(os.path.commonpath({path.parent for path in headers})))
+        headers = {path: header for path, header in headers.items() if path not in copies}
+    series = DicomSeries("", headers)
+    return DicomSeries(f"{folder or series.folder}#series={uid}", headers)
+
+
+def _log_others(folders: Sequence[DicomFolder], others: Mapping[DicomSeries, str]) -> None:
+    """Say in one line what is no volume, and of several folders where it lies."""
+    files = [(why_not(header), path) for folder in folders for path, header in folder.headers.items()]
+    files += [(reason, path) for series, reason in others.items() for path in series.files]
+    places: dict[str, list[Path]] = {}
+    for reason, path in files:
+        if reason:
+            places.setdefault(reason, []).append(path.parent)
+    if not places:
+        return
+    root = folders[0].folder
+    texts = []
+    for reason, parents in places.items():
+        names = shorten(sorted({parent.relative_to(root).as_posix() for parent in parents}))
+        texts.append(f"{len(parents)} {reason}" + (f" ({names})" if len(folders) > 1 else ""))
+    count = sum(map(len, places.values()))
+    logger.info("%s: left out %d DICOM files that are no volume: %s", root, count, "; ".join(texts))
 
 
 def _files_of(uid: str, headers: Headers) -> Headers:
