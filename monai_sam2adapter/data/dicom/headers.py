@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pydicom
@@ -21,15 +21,18 @@ logger = escaping_logger(__name__)
 Headers = Mapping[Path, pydicom.Dataset | None]
 """What was read of each file; None for a damaged one."""
 
+_COUNTS = (
+    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+)
 _PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
 # what a series keeps of each header: what it is, where it lies, and what a segmentation refers to
 _TAGS = [
     *("SOPClassUID", "ImageType", "Modality", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber"),
-    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
+    *(*_COUNTS, "PhotometricInterpretation"),
     *("ImagePositionPatient", "ImageOrientationPatient", "SpacingBetweenSlices", "SliceThickness"),
     *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "ModalityLUTSequence"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType", "Units", "SUVType", "DecayCorrection", "PresentationLUTShape"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("DetectorInformationSequence", "EnergyWindowVector", "DetectorVector", "PhaseVector", "RRIntervalVector"),
     "TimeSlotVector",
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
@@ -41,7 +44,8 @@ _PREAMBLE = 132  # bytes, of which the last four are DICM
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 _EXTENSIONS = (".dcm", ".ima")
 # names without an extension, such as IM0001 and 1.2.840.113619.2.5
-_NO_EXTENSION = re.compile(r"[^.]+|[\d.]+")
+_UID, _NUMBER = re.compile(r"[\d.]+"), re.compile(r"\d+")
+_NO_EXTENSION = re.compile(rf"[^.]+|{_UID.pattern}")
 
 
 def read_headers(folder: Path) -> tuple[dict[Path, pydicom.Dataset | None], set[Path]]:
@@ -63,7 +67,7 @@ def read_headers(folder: Path) -> tuple[dict[Path, pydicom.Dataset | None], set[
             others.append(path)
         except OSError:  # may be a slice
             headers[path] = None
-    damaged = _damaged(others, {path.suffix for path in headers}) if any(headers.values()) else []
+    damaged = _damaged(others, list(headers)) if any(headers.values()) else []
     unknown = [path for path in others if path not in damaged and _is_named_as_dicom(path, bool(headers))]
     if unknown:
         names = ", ".join(path.name for path in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
@@ -84,7 +88,7 @@ def read_header(path: Path) -> pydicom.Dataset | None:
             header = pydicom.dcmread(path, force=True, stop_before_pixels=True, specific_tags=_TAGS)
             for element in header:  # its numbers are read here, and those that are none found
                 _ = element.value
-            _ = int(header.get("NumberOfFrames") or 1)
+            _ = [int(header.get(keyword) or 1) for keyword in _COUNTS]
             kind = UID(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID") or "").name
         except Exception as error:  # whatever pydicom stumbles over, in a file of another kind too
             logger.debug("%s: %s", path, error)
@@ -114,14 +118,26 @@ def numbers_of(item: pydicom.Dataset, keyword: str, count: int) -> list[float] |
     return found or None
 
 
-def _damaged(others: list[Path], extensions: set[str]) -> list[Path]:
-    """Those of a folder's other files that must have been DICOM, going by their names and by those that are."""
+def _damaged(others: Iterable[Path], images: Sequence[Path]) -> list[Path]:
+    """
+    Those of a folder's other files that must have been DICOM: by their extension, because they are named like one that
+    is but for the numbers, or because they are numbered, too short to be DICOM, and no text (such as VERSION).
+    """
+    names, extensions = {_NUMBER.sub("#", path.name) for path in images}, {path.suffix for path in images}
     return [
         path
         for path in others
         if path.suffix.lower() in _EXTENSIONS
-        or (path.stat().st_size < _PREAMBLE and (path.suffix in extensions or _NO_EXTENSION.fullmatch(path.name)))
+        or (_NUMBER.search(path.name) and _NUMBER.sub("#", path.name) in names)
+        or (_NUMBER.search(path.name) and (path.suffix in extensions or _UID.fullmatch(path.name)) and _is_cut(path))
     ]
+
+
+def _is_cut(path: Path) -> bool:
+    if path.stat().st_size >= _PREAMBLE:
+        return False
+    content = path.read_bytes()
+    return not content or not (content.isascii() and content.decode("ascii").replace("\n", "").isprintable())
 
 
 def _is_named_as_dicom(path: Path, among_dicom: bool) -> bool:

@@ -99,7 +99,7 @@ class DicomSeries(str):
         headers, names = [], [file.relative_to(self.folder).as_posix() for file in self.files]
         for name, header in zip(names, self.headers.values(), strict=True):
             if header is None or "Rows" not in header:
-                raise ValueError(f"{name} is damaged: it has no image; get it again")
+                raise ValueError(f"{name} is damaged: it has no image that can be read; get it again")
             problem = value_problem(header)
             if problem:
                 raise ValueError(f"{problem} (file {name})")

@@ -217,8 +217,11 @@ class TestDamage:
 
     @pytest.mark.parametrize(
         ("name", "content"),
-        [("im9", b""), ("1.2.840.9", b""), ("im9.dcm", bytes(500)), ("im9.IMA", b"")],
-        ids=["empty", "empty, named by a UID", "zeros", "upper case"],
+        [
+            *(("im9", b""), ("1.2.840.9", b""), ("1.2.840.9", bytes(20)), ("im9.dcm", bytes(500)), ("im9.IMA", b"")),
+            *(("im9", b"404 not found"), ("im9", b"<html>" + b"error " * 50), ("A9", bytes(100))),
+        ],
+        ids=["empty", "UID, empty", "UID, short", "zeros", "upper case", "text", "long text", "short"],
     )
     def test_a_file_named_as_dicom_that_is_none_is_damaged(
         self, name: str, content: bytes, write_dicom: Write, tmp_path: Path
@@ -227,6 +230,36 @@ class TestDamage:
         (tmp_path / name).write_bytes(content)
         (tmp_path / "notes.txt").touch()
         with pytest.raises(ValueError, match=f"{name} is damaged"):
+            load(tmp_path)
+
+    @pytest.mark.parametrize("extension", ["", ".dcm"])
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [("VERSION", b"1\n"), ("VERSION", b""), ("README", b"scan"), ("v2", b"2"), ("LICENSE", b"x" * 500)],
+    )
+    def test_a_file_that_is_named_otherwise_is_left_out_with_a_word(
+        self,
+        name: str,
+        content: bytes,
+        extension: str,
+        write_dicom: Write,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        for path in write_dicom(tmp_path, stack(3)):
+            path.rename(f"{path}{extension}")
+        (tmp_path / name).write_bytes(content)
+        assert load(tmp_path).shape == (1, 6, 4, 3)
+        assert f"left out 1 files that are not DICOM: {name}" in caplog.text
+
+    @pytest.mark.parametrize("keyword", ["NumberOfFrames", "Rows", "BitsStored"])
+    def test_a_header_that_cannot_be_read_is_damaged(self, keyword: str, write_dicom: Write, tmp_path: Path) -> None:
+        paths = write_dicom(tmp_path, stack(3), NumberOfFrames="1")
+        image = pydicom.dcmread(paths[-1])
+        image[keyword].VR, image[keyword].value = "LO", "abc"
+        image.save_as(paths[-1])
+        assert len(find_images(tmp_path)) == 1
+        with pytest.raises(ValueError, match="im2 is damaged"):
             load(tmp_path)
 
     def test_beside_several_series_it_is_one_of_its_own(self, write_dicom: Write, tmp_path: Path) -> None:
