@@ -114,8 +114,12 @@ def _scale_problem(header: pydicom.Dataset) -> str:
         without = next(number for number, items in enumerate(frames, start=1) if not items)
         return f"its frames have a rescale slope, but not frame {without}; convert it"
     if len(scales) > 1:
-        text = " and ".join(f"{slope:g} * x + {start:g} {unit} {what}" for (slope, start, unit), what in scales.items())
-        return f"it has different rescale slopes or intercepts ({text}), expected one for all frames; convert it"
+        one, other = (f"{scale[0]:g} * x + {scale[1]:g} {scale[2]}".strip() for scale in list(scales)[:2])
+        places = list(scales.values())
+        return (
+            f"it has different rescale slopes or intercepts ({one} {places[0]} and {other} {places[1]}), expected one "
+            "for all frames; convert it"
+        )
     return ""
 
 
