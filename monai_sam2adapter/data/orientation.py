@@ -42,8 +42,9 @@ class VolumeAxes:
 
     Args:
         affine: voxel to world (RAS+, mm) matrix ``(4, 4)``.
-        is_stated: whether the affine says how the patient lies; not that of a NIfTI file without codes, nor one that no
-            program has set (axes and origin of the world, voxels of 1 mm). Defaults to True.
+        is_stated: whether the affine says how the patient lies; not that of a NIfTI file without codes or of an NRRD or
+            MetaImage file without directions, nor one that no program has set (axes and origin of the world, voxels of
+            1 mm). Defaults to True.
         slice_axis: number of the axis along which its slices were taken or stored, where that is known, as for DICOM.
             Defaults to None.
     """
@@ -58,7 +59,8 @@ class VolumeAxes:
         affine = np.asarray(meta["affine"], dtype=np.float64)
         codes = [meta[name] for name in ("qform_code", "sform_code") if name in meta]
         is_set = not np.array_equal(np.abs(affine), np.eye(4))
-        return cls(affine, is_set and (not codes or any(codes)), meta.get("slice_axis"))
+        is_stated = is_set and (not codes or any(codes)) and bool(meta.get("is_stated", True))
+        return cls(affine, is_stated, meta.get("slice_axis"))
 
     @property
     def codes(self) -> str:

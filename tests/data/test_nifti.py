@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -146,6 +149,116 @@ def test_a_volume_that_was_moved_is_not_put_where_its_file_was(tmp_path: Path) -
     labels = MetaTensor(torch.zeros(1, *SHAPE), affine=torch.from_numpy(moved), meta={"filename_or_obj": str(path)})
     SegmentationSaver(tmp_path, SCHEME).write({"pred": labels, "case": "a"})
     np.testing.assert_allclose(nib.load(tmp_path / "a_seg.nii.gz").affine, moved, atol=1e-4)
+
+
+# of NIfTI-1 and NIfTI-2: where a field begins, and its type
+FIELDS = {
+    "vox_offset": ((108, "<f4"), (168, "<i8")),
+    "datatype": ((70, "<i2"), (12, "<i2")),
+    "bitpix": ((72, "<i2"), (14, "<i2")),
+    "qform_code": ((252, "<i2"), (344, "<i4")),
+    "sform_code": ((254, "<i2"), (348, "<i4")),
+    "xyzt_units": ((123, "u1"), (500, "<i4")),
+    "dim": ((40, "<i2"), (16, "<i8")),
+    "pixdim": ((80, "<f4"), (112, "<f8")),
+}
+KINDS = [nib.Nifti1Image, nib.Nifti2Image]
+
+
+def save_with(path: Path, kind: type, codes: tuple[int, int] = (1, 1), behind: bytes = b"", **fields: Any) -> Path:
+    """A sound file with other bytes in its header, packed by its name."""
+    save_image(path.with_name("sound.nii"), affine_of(DIRECTIONS["RAS"]), *codes, kind)
+    content = bytearray(path.with_name("sound.nii").read_bytes())
+    path.with_name("sound.nii").unlink()
+    for name, value in fields.items():
+        start, form = FIELDS[name][KINDS.index(kind)]
+        stored = np.array(value, form).tobytes()
+        content[start : start + len(stored)] = stored
+    content += behind
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+class TestHeadersThatAreWrong:
+    @pytest.mark.parametrize(
+        ("fields", "message"),
+        [
+            ({"vox_offset": 0}, "a header with vox_offset 0, inside of the header; expected at least"),
+            ({"vox_offset": 348}, "vox.offset"),
+            ({"vox_offset": -5}, "vox.offset"),
+            ({"vox_offset": 10**6}, "it holds 0 bytes of voxels, its header promises 120"),
+            ({"datatype": 2}, r"bitpix 16, but uint8 voxels \(datatype\) of 8 bits"),
+            ({"datatype": 8}, "bitpix 16, but int32 voxels"),
+            ({"datatype": 16}, "bitpix 16, but float32 voxels"),
+            ({"datatype": 128}, "bitpix 16, but RGB voxels"),
+            ({"bitpix": 32}, "bitpix 32, but int16 voxels"),
+            (
+                {"datatype": 2, "bitpix": 8},
+                "it holds 120 bytes of voxels, its header promises 60: slices would be lost",
+            ),
+            ({"datatype": 8, "bitpix": 32}, "it holds 120 bytes of voxels, its header promises 240; get it again"),
+            ({"datatype": 2, "bitpix": 0}, "it holds 120 bytes of voxels, its header promises 60"),
+            ({"dim": [3, 4, 5, 2]}, "it holds 120 bytes of voxels, its header promises 80: slices would be lost"),
+            ({"dim": [2, 4, 5, 3]}, "it holds 120 bytes of voxels, its header promises 40"),
+            ({"dim": [3, 4, 5, 4]}, "it holds 120 bytes of voxels, its header promises 160"),
+            ({"dim": [3, 3, 5, 3]}, "it holds 120 bytes of voxels, its header promises 90"),
+            ({"dim": [3, 4, -5, 3]}, "dim .*, expected no number below 0"),
+            ({"sform_code": 99}, "sform_code 99, expected 0 to 5"),
+            ({"qform_code": -1}, "qform_code -1, expected 0 to 5"),
+            ({"qform_code": 6, "sform_code": 0}, "qform_code 6, expected 0 to 5"),
+            *[({"xyzt_units": unit}, f"whose unit of length, {unit % 8}, is none") for unit in (4, 5, 6, 7, 15)],
+            ({"behind": bytes(40)}, "it holds 160 bytes of voxels, its header promises 120"),
+        ],
+    )
+    def test_are_refused(self, fields: dict[str, Any], message: str, kind: type, name: str, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match=message) as error:
+            VolumeReader().get_data((str(save_with(tmp_path / name, kind, **fields)),))
+        assert str(error.value).startswith(f"{tmp_path / name} cannot be read")
+
+    def test_a_few_bytes_behind_the_voxels_are_named(
+        self, kind: type, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = save_with(tmp_path / name, kind, behind=b"\n" * 39)
+        np.testing.assert_array_equal(VolumeReader().get_data((str(path),))[0], VOXELS)
+        assert f"{path} has 39 bytes behind its voxels, which are not read" in caplog.messages
+
+    @pytest.mark.parametrize("fields", [{"xyzt_units": 2 + 56}, {"bitpix": 0}, {"pixdim": [1.2, 0.7, 5]}, {}])
+    def test_not_what_says_nothing_of_place_and_voxels(
+        self, fields: dict[str, Any], kind: type, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = save_with(tmp_path / name, kind, **fields)
+        array, meta = VolumeReader().get_data((str(path),))
+        np.testing.assert_array_equal(array, VOXELS)
+        np.testing.assert_allclose(meta["affine"], affine_of(DIRECTIONS["RAS"]), rtol=1e-6)
+        assert not [text for text in caplog.messages if str(path) in text]
+        segment(path)
+
+    @pytest.mark.parametrize("codes", [(1, 0), (0, 0)])
+    @pytest.mark.parametrize(
+        ("pixdim", "message"),
+        [
+            ([0, 0.7, 5], r"says nothing of the distance of its voxels along some axis .*; taken: 1 mm"),
+            ([0, 0, 0], r"says nothing of the distance of its voxels along some axis .*; taken: 1 mm"),
+            ([-1.2, 0.7, 5], r"has negative distances of its voxels .*, which are taken without the sign"),
+        ],
+    )
+    def test_distances_that_are_made_up_are_named(
+        self,
+        codes: tuple[int, int],
+        pixdim: list[float],
+        message: str,
+        kind: type,
+        name: str,
+        tmp_path: Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        path = save_with(tmp_path / name, kind, codes, pixdim=pixdim)
+        _, meta = VolumeReader().get_data((str(path),))
+        expected = [abs(side) or 1 for side in pixdim]
+        np.testing.assert_allclose(nib.affines.voxel_sizes(meta["affine"]), expected, rtol=1e-6)
+        assert any(re.fullmatch(f"{re.escape(str(path))} {message}.*", text) for text in caplog.messages)
 
 
 class TestContradictions:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -15,6 +17,7 @@ from monai.utils import ensure_tuple
 from ...utils import escaping_logger, warn_once
 from ..geometry import image_meta
 from ..nifti import is_nifti, load_nifti, nifti_place
+from .voxel_data import DataFile, require_voxels
 
 __all__ = ["NiftiReader"]
 
@@ -26,7 +29,8 @@ class NiftiReader(ImageReader):
     Read a NIfTI volume, with its place by :py:func:`monai_sam2adapter.data.nifti_place`.
 
     MONAI's ``NibabelReader`` changes an affine that does not fit ``pixdim``, without a word, and takes micrometers for
-    millimeters. Here what a header leaves open or contradicts itself in is logged once a file.
+    millimeters. Here what a header leaves open or contradicts itself in is logged once a file. A file is read to its
+    end, so that changed bytes of a packed one are noticed, which nibabel trusts, and voxels that the header leaves out.
     """
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -43,13 +47,23 @@ class NiftiReader(ImageReader):
             nibabel's image; voxels are read by :py:meth:`get_data`.
 
         Raises:
-            ValueError: when there is more than one file, or it is no NIfTI file.
+            ValueError: when there is more than one file, it is no NIfTI file, damaged, has no valid header, or a slice
+                more or less than that says.
             FileNotFoundError: when there is no such file.
         """
         files = ensure_tuple(data)
         if len(files) != 1:
             raise ValueError(f"NiftiReader reads one file at a time, got {len(files)}: {files}.")
-        return load_nifti(files[0])
+        # first, since a damaged header makes nibabel stumble over anything
+        encoding = "gzip" if str(files[0]).lower().endswith(".gz") else "raw"
+        size = DataFile(Path(files[0]), encoding=encoding).size(1)
+        image = load_nifti(files[0])
+        voxels: Any = image.dataobj  # nibabel's header has forgotten where they begin
+        expected = math.prod(voxels.shape) * voxels.dtype.itemsize
+        note = require_voxels(size - voxels.offset, expected, math.prod(voxels.shape[2:]))
+        if note:
+            warn_once(logger, str(files[0]), note)
+        return image
 
     def get_data(self, img: nib.Nifti1Image) -> tuple[np.ndarray, dict[str, Any]]:
         """

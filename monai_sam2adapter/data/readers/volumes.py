@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +18,15 @@ from ...utils import escaping_logger, warn_once
 from ..dicom import DicomReader, DicomSeries
 from ..geometry import LPS_TO_RAS, image_meta, place_problem, shape_problem
 from .nifti import NiftiReader
+from .text_headers import TextHeader, read_text_header
+from .voxel_data import require_parts
 
 __all__ = ["SimpleITKReader", "VolumeReader"]
 
 logger = escaping_logger(__name__)
 
-# where NRRD and MetaImage say how far voxels are apart, in their headers, which are text of at most this many bytes
-_SPACING = re.compile(rb"^\s*(space directions|spacings|ElementSpacing|ElementSize)\b", re.MULTILINE | re.IGNORECASE)
-_HEADER = 1 << 16
+# what a header says beside what SimpleITK reads, kept with its image
+_SLOPE, _INTERCEPT, _IS_STATED = "monai_sam2adapter_slope", "monai_sam2adapter_intercept", "monai_sam2adapter_is_stated"
 
 
 class VolumeReader(ImageReader):
@@ -115,20 +114,11 @@ def _read_file(reader: ImageReader, file: PathLike) -> tuple[np.ndarray, dict[st
     if not Path(file).is_file():
         raise FileNotFoundError(f"no file {file}")
     try:
-        if str(file).lower().endswith(".gz"):
-            _require_whole(file)
         return reader.get_data(reader.read(file))
     # a damaged file makes nibabel, gzip, zlib and SimpleITK raise whatever they stumble over, mostly without its name
     except Exception as error:
         reason = str(error).removeprefix(f"{file} ")
         raise ValueError(f"{file} cannot be read ({Path(file).stat().st_size} bytes): {reason}") from error
-
-
-def _require_whole(file: PathLike) -> None:
-    """Read a packed file to its end, where its checksum is; nibabel stops before, and trusts changed bytes."""
-    with gzip.open(file) as content:
-        while content.read(1 << 24):
-            pass
 
 
 def _require_volume(array: np.ndarray, file: str, channels: int | None) -> None:
@@ -152,8 +142,12 @@ class SimpleITKReader(ImageReader):
     """
     Read a volume by SimpleITK, with axes and affine as MONAI's reader for NIfTI gives them.
 
-    It serves NRRD and MetaImage, which MONAI reads with packages that are not installed with this one (itk, pynrrd). In
-    a config put it before MONAI's reader, which is then tried first:
+    It serves NRRD and MetaImage, which MONAI reads with packages that are not installed with this one (itk, pynrrd).
+    SimpleITK reads less than their headers say: here units, slope and offset of the values count, all voxels are there
+    and whole, data files lie beside their header, and what a header leaves open or contradicts itself in is refused, or
+    logged once a file with what is taken.
+
+    In a config put it before MONAI's reader, which is then tried first:
     ``"reader": ["monai_sam2adapter.data.SimpleITKReader", "NibabelReader"]``.
     """
 
@@ -168,19 +162,25 @@ class SimpleITKReader(ImageReader):
             kwargs: passed on to ``SimpleITK.ReadImage``.
 
         Returns:
-            SimpleITK's image.
+            SimpleITK's image, in mm.
 
         Raises:
-            ValueError: when there is more than one file.
+            ValueError: when there is more than one file, it is neither NRRD nor MetaImage, its header says what
+                cannot be followed, or not all voxels are there.
             RuntimeError: when SimpleITK cannot read it.
         """
         files = ensure_tuple(data)
         if len(files) != 1:
             raise ValueError(f"SimpleITKReader reads one file at a time, got {len(files)}: {files}.")
+        header = read_text_header(Path(files[0]))
+        notes = [*header.warnings(), _require_data(str(files[0]), header)]
         image = sitk.ReadImage(str(files[0]), **kwargs)
-        with open(files[0], "rb") as content:
-            if not _SPACING.search(content.read(_HEADER)):
-                warn_once(logger, str(files[0]), "says nothing of the distance of its voxels; taken: 1 mm")
+        image.SetSpacing([*(side * header.unit for side in image.GetSpacing()[:3]), *image.GetSpacing()[3:]])
+        image.SetOrigin([*(side * header.unit for side in image.GetOrigin()[:3]), *image.GetOrigin()[3:]])
+        for key, value in ((_SLOPE, header.slope), (_INTERCEPT, header.intercept), (_IS_STATED, header.is_stated)):
+            image.SetMetaData(key, repr(float(value)))
+        for note in filter(None, notes):
+            warn_once(logger, str(files[0]), note)
         return image
 
     def get_data(self, img: sitk.Image) -> tuple[np.ndarray, dict[str, Any]]:
@@ -195,7 +195,26 @@ class SimpleITKReader(ImageReader):
         dimension = img.GetDimension()
         array = sitk.GetArrayFromImage(img)  # (Z, Y, X) or (Z, Y, X, C)
         array = array.transpose(*reversed(range(dimension)), *range(dimension, array.ndim))
-        return array, image_meta(img.GetSize(), _affine(img), channels_last=array.ndim > dimension)
+        slope, intercept, is_stated = (
+            float(img.GetMetaData(key)) if img.HasMetaDataKey(key) else default
+            for key, default in ((_SLOPE, 1.0), (_INTERCEPT, 0.0), (_IS_STATED, 1.0))
+        )
+        if (slope, intercept) != (1, 0):
+            array = array * slope + intercept  # double precision, as nibabel has it
+        meta = image_meta(img.GetSize(), _affine(img), channels_last=array.ndim > dimension)
+        return array, {**meta, "is_stated": bool(is_stated)}
+
+
+def _require_data(file: str, header: TextHeader) -> str:
+    """See ``require_parts``; the header alone is read by SimpleITK, for the type of the voxels and their number."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(file)
+    reader.ReadImageInformation()
+    size, pixel_type = reader.GetSize(), reader.GetPixelID()
+    is_vector = "vector" in sitk.GetPixelIDValueAsString(pixel_type)
+    voxel = sitk.Image([1] * len(size), pixel_type, reader.GetNumberOfComponents() if is_vector else 0)
+    expected = math.prod(size) * sitk.GetArrayViewFromImage(voxel).nbytes
+    return require_parts(header.data, expected, voxel.GetSizeOfPixelComponent(), math.prod(size[2:]))
 
 
 def _affine(img: sitk.Image) -> np.ndarray:

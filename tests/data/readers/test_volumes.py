@@ -161,28 +161,3 @@ def test_nifti_is_scaled_as_by_simpleitk(kind: str, slope: float, intercept: flo
     np.testing.assert_allclose(load(path)[0], scaled, rtol=1e-6)
     if slope and slope == slope:  # which SimpleITK takes as they are
         np.testing.assert_allclose(sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T, scaled, rtol=1e-6)
-
-
-NRRD = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 4 5 6\nencoding: raw\n{}\n"
-MHA = "ObjectType = Image\nNDims = 3\nDimSize = 4 5 6\nElementType = MET_UCHAR\n{}ElementDataFile = LOCAL\n"
-
-
-@pytest.mark.parametrize(
-    ("extension", "header", "line"),
-    [
-        ("nrrd", NRRD, "spacings: 2 2 2\n"),
-        ("nrrd", NRRD, "space: left-posterior-superior\nspace directions: (2,0,0) (0,2,0) (0,0,2)\n"),
-        ("mha", MHA, "ElementSpacing = 2 2 2\n"),
-        ("mha", MHA, "ElementSize = 2 2 2\n"),
-    ],
-)
-def test_a_distance_that_is_not_said_is_taken_with_a_word(
-    extension: str, header: str, line: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    for text, spacing in ((line, 2), ("", 1)):
-        path = tmp_path / f"scan{spacing}.{extension}"
-        path.write_bytes(header.format(text).encode() + bytes(120))
-        np.testing.assert_allclose(np.abs(np.diag(load(path).affine)), [spacing, spacing, spacing, 1])
-    assert [text for text in caplog.messages if "taken" in text] == [
-        f"{path} says nothing of the distance of its voxels; taken: 1 mm"
-    ]
