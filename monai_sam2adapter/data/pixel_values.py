@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,11 +13,14 @@ import numpy as np
 __all__ = [
     "counted_pixels",
     "counted_values",
+    "depth_problem",
     "gray_mask_problem",
     "has_colors",
     "hounsfield_problem",
+    "is_ct",
     "is_jpeg",
     "is_normalization",
+    "precision_problem",
 ]
 
 # JPEG's rounding makes the three channels of a gray picture differ by a few values
@@ -29,6 +33,8 @@ _NUMBERS = ("lower", "upper", "mean", "std")  # by which a channel is normalized
 # there is air around a body (-1000) and bone in it, whatever the scanner: a scan that was shifted so that air is 0, cut
 # to a window or normalized lacks values below or above these
 _AIR, _BONE = -500, 100
+# of the range of an image, which the rounding of its values to single precision may not exceed
+_ROUNDING = 0.01
 
 
 def has_colors(picture: np.ndarray, is_jpeg: bool) -> bool:
@@ -128,3 +134,49 @@ def is_normalization(channel: Any) -> bool:
     return (not limits or (len(limits) == 2 and channel["lower"] < channel["upper"])) and (
         not figures or (len(figures) == 2 and channel["std"] > 0)
     )
+
+
+def is_ct(channel_name: str) -> bool:
+    """Whether a channel is CT, by its name, whose values are in Hounsfield units."""
+    return re.search(r"\bct\b", channel_name, re.IGNORECASE) is not None
+
+
+def depth_problem(picture: np.ndarray, max_bits: int | None) -> str:
+    """
+    Say why a picture cannot be among those with at most ``max_bits`` bits a value; None for any number.
+
+    Returns:
+        what it has and what is expected, to be put behind the file's name; empty when all is well.
+    """
+    bits = 8 * picture.dtype.itemsize
+    if max_bits is None or bits <= max_bits:
+        return ""
+    return (
+        f"its values have {bits} bits ({picture.min():g} to {picture.max():g}), expected at most {max_bits}; scale "
+        f"them to 0 to {2**max_bits - 1} and save it with {max_bits} bits"
+    )
+
+
+def precision_problem(values: np.ndarray) -> str:
+    """
+    Say why values of an image would be lost in single precision, in which networks compute: beyond its range, or all
+    but equal when they are rounded to it.
+
+    Returns:
+        what they are and what to do, to be put behind the file's name; empty when all is well, or some are not finite,
+        which is told by other means.
+    """
+    if values.dtype.kind not in "iuf" or values.dtype.itemsize < 4 or not values.size or values.dtype == np.float32:
+        return ""
+    low, high = values.min().item(), values.max().item()
+    largest = max(abs(low), abs(high))
+    if not largest < float("inf"):
+        return ""
+    if largest > float(np.finfo(np.float32).max):
+        return f"holds values from {low:.4g} to {high:.4g}, which single precision cannot hold; scale them"
+    if low < high and np.spacing(np.float32(largest)) > _ROUNDING * (high - low):
+        return (
+            f"holds values from {low} to {high}, which are all but equal in single precision; subtract the lowest from "
+            "all"
+        )
+    return ""

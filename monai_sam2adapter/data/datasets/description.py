@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,17 @@ from ...utils.files import is_same_file, read_json, write_json
 from ...utils.logs import escaping_logger
 from ..geometry import voxel_spacing
 from ..orientation import SLICES_BY, choose_orientation, require_axcodes
-from ..pixel_values import is_normalization
-from .labels import ColorsOfLabels, count_labels, find_classes, read_picture, read_volume, to_classes
+from ..pixel_values import is_ct, is_normalization
+from .labels import (
+    ColorsOfLabels,
+    DepthsOfPictures,
+    count_labels,
+    find_classes,
+    read_picture,
+    read_volume,
+    to_classes,
+    warn_of_units,
+)
 from .layouts import LAYOUTS, LabeledCases, find_labeled_cases, path_of
 from .own_data import picture_datalist, volume_datalist
 
@@ -96,12 +104,12 @@ def describe_volumes(
     channel_names = list(found.channel_names or (f"channel {index}" for index in range(number)))
     if modality is not None:
         channel_names = list(ensure_tuple_rep(modality, number))
-    is_ct = [re.search(r"\bct\b", name, re.IGNORECASE) is not None for name in channel_names]
-    key = _key(cases, found.class_names, is_ct, ignore_label, "orientation")
+    are_ct = list(map(is_ct, channel_names))
+    key = _key(cases, found.class_names, are_ct, ignore_label, "orientation")
     fingerprint = _kept_fingerprint(output_dir, key)
     if fingerprint is None:
         class_names = find_classes(found, "volume", progress, ignore_label)[0]
-        fingerprint = {**_measure_volumes(cases, class_names, is_ct, progress, ignore_label), "key": key}
+        fingerprint = {**_measure_volumes(cases, class_names, are_ct, progress, ignore_label), "key": key}
     return _described(
         {
             "class_names": list(fingerprint["class_voxels"]),
@@ -305,26 +313,27 @@ def _find(dataset_dir: str | os.PathLike[str], kind: str, ignore_label: int | No
 def _measure_volumes(
     cases: Sequence[Mapping[str, Any]],
     class_names: Sequence[str],
-    is_ct: Sequence[bool],
+    are_ct: Sequence[bool],
     progress: bool,
     ignore_label: int | None,
 ) -> dict[str, Any]:
     counts = np.zeros(len(class_names), dtype=np.int64)
     shapes, volumes = [], []
-    foreground: list[list[np.ndarray]] = [[] for _ in is_ct]
+    foreground: list[list[np.ndarray]] = [[] for _ in are_ct]
     for case in tqdm(cases, desc="Describing volumes", unit="volume", disable=not progress):
         labels, axes = read_volume(case["label"], 1)
         counted = to_classes(labels, case["label"], False, ignore_label)
         counts += count_labels(counted, case["label"], len(class_names))
         shapes.append(labels.shape[1:])
         volumes.append(axes)
-        if any(is_ct):
-            image = read_volume(case["image"], len(is_ct))[0]
+        if any(are_ct):
+            image = read_volume(case["image"], len(are_ct))[0]
             if image.shape[1:] != labels.shape[1:]:
                 raise ValueError(f"{case['label']} has the shape {labels.shape[1:]}, its image {image.shape[1:]}")
+            warn_of_units(case["image"], image, are_ct)
             inside = (labels[0] > 0) & (labels[0] != ignore_label)
             step = max(1, int(np.ceil(inside.sum() * len(cases) / _MOST_VOXELS)))
-            for values, channel, wanted in zip(foreground, image, is_ct, strict=True):
+            for values, channel, wanted in zip(foreground, image, are_ct, strict=True):
                 values += [channel[inside][::step].astype(np.float32)] if wanted else []
     orientation, slices_by = choose_orientation(volumes)
     turned = [np.argsort(volume.orient(orientation, slices_by)[0][:, 0]) for volume in volumes]
@@ -358,10 +367,10 @@ def _measure_pictures(
 ) -> dict[str, Any]:
     class_names, black_and_white = find_classes(found, "picture", progress, ignore_label)
     counts = np.zeros(len(class_names), dtype=np.int64)
-    sizes, has_colors, colors = [], False, ColorsOfLabels()
+    sizes, depths, colors = [], DepthsOfPictures(), ColorsOfLabels()
     for case in tqdm(cases, desc="Describing pictures", unit="picture", disable=not progress):
         image, label = read_picture(case["image"]), case["label"]
-        has_colors = has_colors or (len(image) == 3 and not (image == image[:1]).all())
+        depths.add(case["image"], image)
         counted = to_classes(read_picture(label, labels=True), label, black_and_white, ignore_label)
         counts += count_labels(counted, label, len(class_names))
         colors.add(label)
@@ -370,7 +379,7 @@ def _measure_pictures(
         "cases": len(cases),
         "class_voxels": dict(zip(class_names, counts.tolist(), strict=True)),
         "size": np.median(sizes, axis=0).tolist(),
-        "has_colors": bool(has_colors),
+        "has_colors": depths.has_colors,
         "black_and_white": black_and_white,
     }
 

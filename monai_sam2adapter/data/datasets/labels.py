@@ -8,12 +8,24 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
+from ...utils import escaping_logger, warn_once
 from ..orientation import VolumeAxes
-from ..pixel_values import counted_values, gray_mask_problem, is_jpeg
+from ..pixel_values import counted_values, depth_problem, gray_mask_problem, hounsfield_problem, is_jpeg
 from ..readers import ImageFileReader, VolumeReader, label_colors
 from .layouts import LabeledCases
 
-__all__ = ["ColorsOfLabels", "count_labels", "find_classes", "read_picture", "read_volume", "to_classes"]
+__all__ = [
+    "ColorsOfLabels",
+    "DepthsOfPictures",
+    "count_labels",
+    "find_classes",
+    "read_picture",
+    "read_volume",
+    "to_classes",
+    "warn_of_units",
+]
+
+logger = escaping_logger(__name__)
 
 
 def read_volume(image: str | Sequence[str], channels: int | None = None) -> tuple[np.ndarray, VolumeAxes]:
@@ -35,6 +47,22 @@ def read_volume(image: str | Sequence[str], channels: int | None = None) -> tupl
     return np.moveaxis(array, -1, 0), VolumeAxes.of(meta)
 
 
+def warn_of_units(image: str | Sequence[str], values: np.ndarray, are_ct: Sequence[bool]) -> None:
+    """
+    Warn by name of channels of CT that are not in Hounsfield units.
+
+    Args:
+        image: a file, or one for each channel.
+        values: ``(C, X, Y, Z)``.
+        are_ct: which channels are CT.
+    """
+    files = [image] * len(values) if isinstance(image, str) else image
+    for file, channel, wanted in zip(files, values, are_ct, strict=False):
+        problem = hounsfield_problem(channel.min(), channel.max()) if wanted else ""
+        if problem:
+            warn_once(logger, file, f"{problem}, unless it is a part without air or bone")
+
+
 def read_picture(file: str, labels: bool = False) -> np.ndarray:
     """
     Args:
@@ -52,6 +80,29 @@ def read_picture(file: str, labels: bool = False) -> np.ndarray:
     if len(pages) > 1:
         raise ValueError(f"{file} is a stack of {len(pages)} pages, expected one; save each as a file")
     return pages[0][None] if pages[0].ndim == 2 else np.moveaxis(pages[0], -1, 0)
+
+
+class DepthsOfPictures:
+    """Whether pictures can be read together: where one has colors, all are read as RGB of 8 bits."""
+
+    def __init__(self) -> None:
+        self.has_colors = False
+        self._deep: dict[str, str] = {}
+
+    def add(self, file: str, image: np.ndarray) -> None:
+        """
+        Args:
+            file: a picture.
+            image: its values ``(C, Y, X)``.
+        """
+        self.has_colors = self.has_colors or (len(image) == 3 and not (image == image[:1]).all())
+        problem = depth_problem(image, max_bits=8)
+        if problem:
+            self._deep[file] = problem
+
+    def problems(self) -> list[str]:
+        """A text for every picture that cannot be read with the others."""
+        return [f"{file}: {problem}" for file, problem in self._deep.items()] if self.has_colors else []
 
 
 def to_classes(labels: np.ndarray, file: str, black_and_white: bool, ignore_label: int | None = None) -> np.ndarray:

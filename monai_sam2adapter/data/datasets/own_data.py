@@ -14,7 +14,17 @@ from tqdm import tqdm
 from ...utils.logs import escaping_logger
 from ..geometry import place_problem, shape_problem
 from ..orientation import VolumeAxes
-from .labels import ColorsOfLabels, count_labels, find_classes, read_picture, read_volume, to_classes
+from ..pixel_values import is_ct
+from .labels import (
+    ColorsOfLabels,
+    DepthsOfPictures,
+    count_labels,
+    find_classes,
+    read_picture,
+    read_volume,
+    to_classes,
+    warn_of_units,
+)
 from .layouts import LabeledCases, find_labeled_cases, path_of
 from .report import DatasetReport
 from .split import SPLIT_PARTS, check_fold, name_parts, order_by_hash, read_folds
@@ -222,12 +232,14 @@ def _check(
     report.voxel_word = "voxel" if kind == "volume" else "pixel"
     for part in parts:
         report.count(part, **{f"{kind}s": 0})
+    depths = DepthsOfPictures()
     for case in tqdm(found.all_cases, desc=f"Checking {kind}s", unit=kind, disable=not progress):
         report.count_case(parts, case["case"], **{f"{kind}s": 1})
         files = [case["image"]] if isinstance(case["image"], str) else case["image"]
         missing = [file for file in (*files, case["label"]) if not path_of(file).exists()]
         if not missing:  # which is a problem of the layout
-            _check_case(case, files[0], kind, report, found, black_and_white, colors)
+            _check_case(case, files[0], kind, report, found, black_and_white, colors, depths)
+    report.problems += depths.problems()
     report.problems += [
         f"{dataset_dir}: no {kind} of the part {part!r} of the split"
         for part in parts
@@ -244,6 +256,7 @@ def _check_case(
     found: LabeledCases,
     black_and_white: bool,
     colors: ColorsOfLabels | None,
+    depths: DepthsOfPictures,
 ) -> None:
     label_file = case["label"]
     arrays, places = [], []
@@ -260,8 +273,11 @@ def _check_case(
         places.append(axes)
     image, labels = arrays
     report.shapes.append(image.shape[1:] if kind == "volume" else image.shape[:0:-1])
+    if kind == "picture":
+        depths.add(file, image)
     if kind == "volume":
         report.axes[file] = places[0]
+        warn_of_units(case["image"], image, list(map(is_ct, found.channel_names or ())))
     if not np.isfinite(image).all():
         report.problems.append(f"{file}: has NaN or infinite {report.voxel_word}s")
     elif any(channel.min() == channel.max() for channel in image):

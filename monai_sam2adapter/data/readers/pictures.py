@@ -16,7 +16,7 @@ from monai.utils import ensure_tuple
 from PIL import Image, ImageOps
 
 from ..geometry import image_meta
-from ..pixel_values import has_colors
+from ..pixel_values import depth_problem, has_colors, precision_problem
 from .tiff import tiff_problem
 
 __all__ = ["MAX_PIXELS", "ImageFileReader", "open_picture"]
@@ -202,7 +202,9 @@ class ImageFileReader(ImageReader):
         if upright.mode in _DEEP_MODES:
             array = np.array(upright)
             array = array.astype(array.dtype.newbyteorder("="))
-            self._check_depth(array)
+            problem = depth_problem(array, self.max_bits) or precision_problem(array)
+            if problem:
+                raise ValueError(problem)
             return np.stack([array] * 3, axis=-1) if self.channels == 3 else array
         if self.labels and (palette := _color_palette(upright)) is not None:
             return palette
@@ -222,14 +224,6 @@ class ImageFileReader(ImageReader):
                 "colors to numbers"
             )
         raise ValueError("it has colors, expected gray; convert it to gray, if it is the right file")
-
-    def _check_depth(self, array: np.ndarray) -> None:
-        bits = 8 * array.dtype.itemsize
-        if self.max_bits is not None and bits > self.max_bits:
-            raise ValueError(
-                f"its values have {bits} bits ({array.min():g} to {array.max():g}), expected at most {self.max_bits}; "
-                f"scale them to 0 to {2**self.max_bits - 1} and save it with {self.max_bits} bits"
-            )
 
 
 def _color_palette(image: Image.Image) -> np.ndarray | None:

@@ -17,6 +17,7 @@ from monai.utils import MetaKeys, ensure_tuple
 from ...utils import escaping_logger, warn_once
 from ..dicom import DicomReader, DicomSeries
 from ..geometry import LPS_TO_RAS, image_meta, place_problem, shape_problem
+from ..pixel_values import precision_problem
 from .nifti import NiftiReader
 from .text_headers import TextHeader, read_text_header
 from .voxel_data import require_parts
@@ -81,8 +82,8 @@ class VolumeReader(ImageReader):
         Raises:
             FileNotFoundError: when it is not there.
             ValueError: when it cannot be read, is of another kind, or no volume: a 2D image, more or less volumes than
-                ``channels``, volumes of different places, without any voxel, voxels that are no real numbers, or DICOM
-                whose slices do not make up one. The message names the file.
+                ``channels``, volumes of different places, without any voxel, voxels that are no real numbers or lost in
+                single precision, or DICOM whose slices do not make up one. The message names the file.
         """
         if len(img) == 1:
             return self._read_one(img, self.channels)
@@ -128,6 +129,9 @@ def _require_volume(array: np.ndarray, file: str, channels: int | None) -> None:
     if array.dtype.kind not in "biuf":
         kind = "complex numbers" if array.dtype.kind == "c" else f"voxels of {array.dtype}"
         raise ValueError(f"{file} holds {kind}, expected one real number a voxel; save the part that is meant")
+    problem = precision_problem(array)
+    if problem:
+        raise ValueError(f"{file} {problem}")
     size = " x ".join(map(str, shape[:3]))
     if len(shape) < 3:
         raise ValueError(f"{file} is a {len(shape)}D image of {size} pixels; expected a volume (3D)")

@@ -23,6 +23,7 @@ from monai_sam2adapter.data import (
     read_description,
     volume_datalist,
 )
+from monai_sam2adapter.utils import warn_once
 
 
 def describe(root: Path | None, **options: Any) -> dict[str, Any]:
@@ -101,6 +102,28 @@ class TestVolumes:
         write_volume(ct_dir / "labelsTr/case_000.nii.gz", 0)
         with pytest.raises(ValueError, match=r"case_000.nii.gz has the labels -.*; expected integers from 0 to 1"):
             describe(ct_dir, fold=1)
+
+    @pytest.mark.parametrize(
+        ("low", "high", "is_named"), [(-1000, 1500, False), (0, 200, True), (0, 2500, True), (-125, 275, True)]
+    )
+    @pytest.mark.parametrize("name", ["CT", "MR"])
+    def test_ct_that_is_not_in_hounsfield_units_is_named(
+        self, low: float, high: float, is_named: bool, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        write_nnunet(tmp_path, channels=2, channel_names={"0": "PET", "1": name})
+        for path in (tmp_path / "imagesTr").iterdir():
+            values = np.random.default_rng(len(path.name)).uniform(low, high, (6, 5, 4)).astype(np.float32)
+            nib.save(nib.Nifti1Image(values, np.diag([1, 1, 3, 1])), path)
+        expected = [f"case_{number:03d}_0001.nii.gz" for number in range(7)] if is_named and name == "CT" else []
+        check_volumes(tmp_path, progress=False)
+        named = [text for text in caplog.messages if "is not in Hounsfield units" in text]
+        assert sorted(Path(text.split()[0]).name for text in named) == expected
+        warn_once.cache_clear()
+        caplog.clear()
+        describe(tmp_path)
+        found = [text for text in caplog.messages if "is not in Hounsfield units" in text]
+        assert len(found) == (len(volume_datalist(tmp_path, "train")) if expected else 0)
+        assert set(found) <= set(named)
 
     def test_no_foreground_in_ct(self, ct_dir: Path) -> None:
         for path in (ct_dir / "labelsTr").iterdir():

@@ -30,6 +30,7 @@ from PIL import Image
 
 from monai_sam2adapter.__main__ import main
 from monai_sam2adapter.data import (
+    ImageFileReader,
     VolumeReader,
     check_pairs,
     check_pictures,
@@ -446,3 +447,20 @@ def test_channels_of_images_to_segment_are_one_case(tmp_path: Path) -> None:
     write_volume(tmp_path / "out/case_000_seg.nii.gz", 0, is_label=True)
     left = find_images(tmp_path / "imagesTr", output_dir=tmp_path / "out", skip_existing=True, channels=2)
     assert [item["case"] for item in left] == ["case_001", "whole"]
+
+
+@pytest.mark.parametrize("colored", [True, False])
+def test_a_deep_picture_among_colored_ones_is_a_problem_as_in_training(colored: bool, tmp_path: Path) -> None:
+    write_folders(tmp_path, colored=colored)
+    deep = tmp_path / f"images/{CASES[2]}.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 65535, (8, 6)).astype(np.uint16)).save(deep)
+    problems = check_pictures(tmp_path, progress=False).problems
+    channels = describe_pictures(tmp_path, progress=False)["num_channels"]
+    reader = ImageFileReader(channels, max_bits=8 if channels == 3 else None)  # as in the bundle
+    if colored:
+        with pytest.raises(ValueError, match="cannot be read: its values have 16 bits") as error:
+            reader.read_pages(str(deep))
+        assert problems == [f"{deep}: {str(error.value).split('cannot be read: ')[1]}"]
+    else:
+        assert problems == []
+        reader.read_pages(str(deep))

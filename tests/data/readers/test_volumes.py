@@ -161,3 +161,37 @@ def test_nifti_is_scaled_as_by_simpleitk(kind: str, slope: float, intercept: flo
     np.testing.assert_allclose(load(path)[0], scaled, rtol=1e-6)
     if slope and slope == slope:  # which SimpleITK takes as they are
         np.testing.assert_allclose(sitk.GetArrayFromImage(sitk.ReadImage(str(path))).T, scaled, rtol=1e-6)
+
+
+BASE = np.random.default_rng(0).integers(0, 250, (4, 5, 6))
+
+
+@pytest.mark.parametrize(
+    ("voxels", "message"),
+    [
+        (BASE * 1e300, "which single precision cannot hold"),
+        (BASE * -1e39, "which single precision cannot hold"),
+        (BASE.astype(np.uint64) + 2**40, "which are all but equal in single precision"),
+        (BASE.astype(np.int64) - 2**40, "which are all but equal in single precision"),
+        (BASE.astype(np.uint32) + 2**31, "which are all but equal in single precision"),
+        (BASE + 1e12, "which are all but equal in single precision"),
+        (BASE.astype(np.int32) + 2**16, ""),
+        (BASE.astype(np.uint64) * 2**40, ""),
+        (BASE * 1e-30, ""),
+        (np.full((4, 5, 6), 2**40, np.int64), ""),
+    ],
+)
+@pytest.mark.parametrize("extension", ["nii.gz", "nrrd"])
+def test_values_that_single_precision_loses_are_refused(
+    voxels: np.ndarray, message: str, extension: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"scan.{extension}"
+    if extension == "nrrd":
+        sitk.WriteImage(sitk.GetImageFromArray(voxels.T), str(path))
+    else:
+        nib.save(nib.Nifti1Image(voxels, np.eye(4), dtype=voxels.dtype), path)
+    if message:
+        with pytest.raises(ValueError, match=rf"scan\.{extension} holds values from .*, {message}"):
+            load(path)
+    else:
+        assert np.unique(load(path)).size == np.unique(voxels).size
