@@ -25,6 +25,7 @@ from .saliency import (
 )
 from .scored_case import ScoredCase
 from .transunet import TransUNetDiceMetric, TransUNetHausdorffDistanceMetric
+from .volumes import CaseVolumeMetric
 
 __all__ = [
     "METRIC_PROTOCOLS",
@@ -39,6 +40,7 @@ __all__ = [
     "CaseSMeasureMetric",
     "CaseScores",
     "CaseSurfaceDistanceMetric",
+    "CaseVolumeMetric",
     "MetricProtocol",
     "PooledDiceMetric",
     "PooledIoUMetric",

@@ -18,6 +18,7 @@ from .case_scores import (
 from .pooled import PooledDiceMetric, PooledIoUMetric
 from .saliency import CaseEMeasureMetric, CaseFMeasureMetric, CaseMAEMetric, CaseSMeasureMetric
 from .transunet import TransUNetDiceMetric, TransUNetHausdorffDistanceMetric
+from .volumes import CaseVolumeMetric
 
 __all__ = ["METRIC_PROTOCOLS", "MetricProtocol", "create_metrics"]
 
@@ -48,6 +49,7 @@ _OVERLAP_POLICY = "In neither prediction nor truth: no value. In only one of the
 _DISTANCE_POLICY = "In neither prediction nor truth: no value. In only one of the two: the diagonal of the image."
 _HD95 = "95th percentile of the distances between the surfaces, in each direction; the larger of the two."
 _ASD = "Average symmetric surface distance: mean over the surface voxels of prediction and truth together."
+_VOLUME = "Number of voxels times their volume. Not there: 0 ml."
 _TRANSUNET = (
     "Every case counts; mean over cases, then classes. For comparison with tables of the TransUNet family only."
 )
@@ -83,6 +85,18 @@ METRIC_PROTOCOLS: dict[str, MetricProtocol] = {
         f"{_ASD} In pixels of the image file. {_DISTANCE_POLICY} {_AVERAGE}",
         False,
         partial(CaseSurfaceDistanceMetric, spacing=1),
+    ),
+    "volume_predicted_ml": MetricProtocol(
+        "Predicted volume (ml)", f"{_VOLUME} {_AVERAGE}", create=partial(CaseVolumeMetric, "prediction")
+    ),
+    "volume_true_ml": MetricProtocol(
+        "True volume (ml)", f"{_VOLUME} {_AVERAGE}", create=partial(CaseVolumeMetric, "truth")
+    ),
+    "volume_difference_ml": MetricProtocol(
+        "Volume difference (ml)",
+        f"Absolute difference of predicted and true volume. In neither prediction nor truth: no value. {_AVERAGE}",
+        False,
+        partial(CaseVolumeMetric, "difference"),
     ),
     "dice_transunet": MetricProtocol(
         "Dice (TransUNet)",

@@ -125,7 +125,9 @@ class TestEvaluation:
         assert len(cases) == 2 * 3
         assert {row["class"] for row in cases} == {"right ventricle", "myocardium", "left ventricle"}
         transunet = {"dice_transunet", "hd95_transunet"}
-        assert set(cases[0]) == {"case", "class", "dice", "iou", "hd95_mm", "asd_mm"} | transunet
+        volumes = {"volume_predicted_ml", "volume_true_ml", "volume_difference_ml"}
+        assert set(cases[0]) == {"case", "class", "dice", "iou", "hd95_mm", "asd_mm"} | transunet | volumes
+        assert all(1 < float(row["volume_true_ml"]) < 500 for row in cases)  # a heart's chambers
         assert all(0 <= float(row["dice"]) <= 1 for row in cases)
         with (tmp_path / "summary.csv").open(newline="", encoding="utf-8") as file:
             summary = {(row["metric"], row["class"]): row for row in csv.DictReader(file)}
