@@ -49,6 +49,7 @@ def export_bundle(
     weights: str | os.PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    int8: bool = False,
 ) -> ExportedBundle:
     """
     Record a bundle's network with its weights, fused for inference; see
@@ -64,6 +65,7 @@ def export_bundle(
         settings: options that the training was given and that are not the bundle's defaults, as for
             :func:`~monai_sam2adapter.bundle.pack_bundle`. Defaults to none.
         overwrite: whether to replace a file that is there. Defaults to False.
+        int8: whether the weights of linear layers become 8 bits, in ONNX. Defaults to False.
 
     Returns:
         what was written.
@@ -72,12 +74,12 @@ def export_bundle(
         FileNotFoundError: when the bundle's metadata, its inference config or the weights are missing.
         FileExistsError: when the file is there, and ``overwrite`` is False.
         OSError: when nothing can be written to its folder.
-        ValueError: when the format is unknown, or the weights do not fit the network.
+        ValueError: when the format is unknown, ``int8`` does not go with it, or the weights do not fit the network.
         ImportError: when a package that the format needs is missing.
         ExportError: when the file does not compute what the network does; it is not kept.
     """
     look_up_option(file_format, EXPORT_FORMATS)
-    require_export_packages(file_format)
+    require_export_packages(file_format, int8)
     root = Path(bundle_root).expanduser().resolve()
     weights = root / "models" / "model.pt" if weights is None else Path(weights).expanduser()
     path = root / "models" / f"model.{file_format}" if output is None else Path(output).expanduser()
@@ -98,6 +100,6 @@ def export_bundle(
     shapes = (*CHECKED_SHAPES, (1, *formats["inputs"]["image"]["spatial_shape"]))
     logger.info("recording the network and comparing the file with it, which takes a minute or a few")
     files = {"metadata.json": metadata, "inference.json": inference}
-    errors = export_network(network.eval(), path, file_format, files, shapes)
+    errors = export_network(network.eval(), path, file_format, files, shapes, int8)
     names = tuple(formats["outputs"]["pred"].get("channel_def", {}).values())
     return ExportedBundle(path, network.in_channels, names, errors)

@@ -32,6 +32,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--output", metavar="FILE", help="the file to write (models/model.FORMAT in the bundle)")
     parser.add_argument("--weights", metavar="FILE", help="what training wrote (models/model.pt in the bundle)")
     add_set_option(parser, "a value that the training was given, such as variant=small; a packed bundle needs none")
+    parser.add_argument("--int8", action="store_true", help="8 bits for linear layers: smaller, faster on a CPU; ONNX")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     parser.set_defaults(run=_run)
 
@@ -40,7 +41,7 @@ def _run(args: argparse.Namespace) -> int:
     from ..bundle import export_bundle
 
     settings = dict(map(read_setting, args.settings))
-    exported = export_bundle(args.bundle, args.format, args.output, args.weights, settings, args.overwrite)
+    exported = export_bundle(args.bundle, args.format, args.output, args.weights, settings, args.overwrite, args.int8)
     print(_describe(exported, args.format))
     return 0
 

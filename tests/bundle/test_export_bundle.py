@@ -109,7 +109,24 @@ def test_a_file_that_differs_is_not_kept(
     assert [file.name for file in tmp_path.iterdir()] == ["model.ts"]
 
 
+@pytest.mark.slow
+def test_int8_is_smaller_and_nearly_the_same(network: PromptFreeSAM2, weights: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is missing; install the extra 'export'")
+    exported = export_bundle(BUNDLE, "onnx", tmp_path / "model.onnx", weights, SETTINGS, int8=True)
+    assert exported.path.stat().st_size < 0.4 * weights.stat().st_size
+    net, files = read_onnx(exported.path)
+    assert json.loads(files["metadata.json"])["network_data_format"]
+    images = torch.rand(2, 1, 100, 75)
+    with torch.no_grad():
+        difference = (net(images) - network(images)).abs().max() / network(images).abs().max()
+    assert 1e-5 < difference < 0.1
+
+
 class TestErrorsComeBeforeTheWork:
+    def test_int8_of_another_format(self, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="int8 goes with the format onnx only, got ts"):
+            export_bundle(BUNDLE, "ts", tmp_path / "model.ts", tmp_path / "absent.pt", int8=True)
+
     def test_a_file_that_is_there(self, tmp_path: Path) -> None:
         (tmp_path / "model.ts").touch()
         with pytest.raises(FileExistsError, match=r"--output.*--overwrite"):
