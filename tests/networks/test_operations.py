@@ -99,7 +99,10 @@ def as_on_cuda(net):
 
 
 def counts_of(variant, adapter):
-    """Of a pass, of the fused network's, and of a training step. At 64 pixels as many windows are cut as at 256."""
+    """
+    Of a pass, of the fused network's, and of a training step, of images of 64 x 64: the same blocks pad as at 256, and
+    a window that covers a whole map saves a copy.
+    """
     net = as_on_cuda(PromptFreeSAM2(variant, adapter, pad_windows=True))
     x = torch.rand(2, 3, 64, 64)
     return launched(net, x), launched(reparameterize_model(net.eval()), x), launched(net, x, training=True)
@@ -115,13 +118,9 @@ class TestOperations:
         net = SAM2ImageEncoder("tiny", "sam2", pad_windows=False).eval()
         assert 167 < launched(net, torch.rand(1, 3, 256, 256)) <= 258
 
-    def test_small_images_launch_what_larger_ones_do(self):
-        net = PromptFreeSAM2("tiny", "lw", pad_windows=True)
-        assert launched(net, torch.rand(1, 3, 64, 64)) == launched(net, torch.rand(1, 3, 256, 256))
-
     @pytest.mark.parametrize(
         ("variant", "adapter"),
-        [pytest.param(*key, marks=pytest.mark.slow if key[0] == "large" else ()) for key in BUDGET],
+        [pytest.param(*key, marks=() if key[0] == "tiny" else pytest.mark.slow) for key in BUDGET],
     )
     def test_network(self, variant, adapter):
         counts = counts_of(variant, adapter)
