@@ -80,8 +80,9 @@ def test_what_saves_memory_trains_the_same(
 ) -> None:
     """By a loss that is a mean over the batch, two batches of two are one of four."""
     common = {**options, "adapter": "lora", "train#optimizer": "%sgd", "val_interval": 9}
-    common["sgd"] = {"_target_": "torch.optim.SGD", "params": "@train#optimizer#params", "lr": 0.1}
-    common["sgd"]["params"] = "$[p for p in @network.parameters() if p.requires_grad]"
+    parameters = "$[p for p in @network.parameters() if p.requires_grad]"
+    common["sgd"] = {"_target_": "torch.optim.SGD", "params": parameters, "lr": "@learning_rate"}
+    common["learning_rate"] = 0.1
     if "sam2_unext" not in bundle.name:
         common["train#loss"] = {"_target_": "monai.losses.DiceCELoss", "to_onehot_y": True, "lambda_dice": 0.0}
         common["train#loss"]["softmax"] = True
@@ -92,8 +93,7 @@ def test_what_saves_memory_trains_the_same(
         length = batches if "accumulation_steps" in chosen else 1
         train(bundle, output_dir=tmp_path / name, **{**common, **chosen, "train#trainer#epoch_length": length})
         states.append(load(tmp_path / name / "last.pt")["network"])
-    start = parse(bundle, "train", **common).get_parsed_content("network_def").state_dict()
-    assert any(not torch.allclose(start[name], states[0][name], atol=1e-3) for name in states[0])
+    assert any(value.any() for name, value in states[0].items() if name.endswith("lora.qkv.1.weight"))  # zero at first
     torch.testing.assert_close(states[1], states[0], rtol=1e-4, atol=1e-5)
 
 
