@@ -5,5 +5,6 @@ from __future__ import annotations
 
 from .case_evaluator import CaseEvaluator
 from .device_transforms import DeviceTransforms
+from .pipelined_evaluator import PipelinedEvaluator
 
-__all__ = ["CaseEvaluator", "DeviceTransforms"]
+__all__ = ["CaseEvaluator", "DeviceTransforms", "PipelinedEvaluator"]

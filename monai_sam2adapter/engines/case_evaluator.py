@@ -1,39 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inference over cases of which some may fail, read, segmented and written side by side."""
+"""Inference over cases of which some may fail."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from threading import Event
 from typing import Any
 
 import torch
 from monai.engines import SupervisedEvaluator
-from monai.engines.utils import IterationEvents
 
 from ..data.case_dataset import describe_error
 from ..utils import escaping_logger, printable
+from .pipelined_evaluator import PipelinedEvaluator
 
 __all__ = ["CaseEvaluator"]
 
 logger = escaping_logger(__name__)
 
-# of the evaluator's arguments, those for what follows the network
-_FOR_RESULTS = ("postprocessing", "key_val_metric", "additional_metrics", "metric_cmp_fn", "val_handlers", "decollate")
-_OUTPUT = "output"  # of the network, in the batch until its turn
-_END = object()
 
-
-class CaseEvaluator(SupervisedEvaluator):
+class CaseEvaluator(PipelinedEvaluator):
     """
-    ``monai.engines.SupervisedEvaluator`` that works on three cases at a time, goes on with the next case when one
-    fails, and raises at the end.
-
-    While the results of a case are made and written, the network runs on the next one, and the one after that is read:
-    each has a thread of its own, one case ahead of the other and never more, so that memory is bounded. Results, events
-    and their order are those of one case after the other, and so are all bits. An ``inferer`` may return a dictionary,
-    whose entries become those of the output.
+    :py:class:`monai_sam2adapter.engines.PipelinedEvaluator` that goes on with the next case when one fails, and raises
+    at the end.
 
     What fails may be reading (with :py:class:`monai_sam2adapter.data.CaseDataset`), the network (out of memory, for
     one) or postprocessing, where results are written. Each failure is logged when its turn comes. Handlers meet a
@@ -48,11 +35,6 @@ class CaseEvaluator(SupervisedEvaluator):
     def __init__(self, **kwargs: Any) -> None:
         self.failures: dict[str, str] = {}
         super().__init__(**kwargs)
-        # the part that runs in a thread: an engine without events of its own, since these belong to the main thread
-        own = {name: value for name, value in kwargs.items() if name not in _FOR_RESULTS}
-        self._ahead = SupervisedEvaluator(**{**own, "inferer": self._until_stopped, "decollate": False})
-        self._stop = Event()
-        self.add_event_handler(IterationEvents.FORWARD_COMPLETED, _spread)
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
         """
@@ -65,15 +47,7 @@ class CaseEvaluator(SupervisedEvaluator):
             RuntimeError: when a case has failed, after the others are done; it names them all.
         """
         self.failures = {}
-        self._stop.clear()
-        self._ahead.network = self.network
-        loader = self.data_loader
-        self.data_loader = cases = one_ahead(map(self._infer, one_ahead(iter(loader), self._stop)), self._stop)
-        try:
-            super().run(global_epoch)
-        finally:
-            cases.close()
-            self.data_loader = loader
+        super().run(global_epoch)
         if self.failures:
             total = self.state.epoch_length
             done = "all" if len(self.failures) == total else f"{len(self.failures)} of {total}"
@@ -87,35 +61,18 @@ class CaseEvaluator(SupervisedEvaluator):
         if "error" in batchdata:
             return batchdata
         try:
-            output = self._ahead._iteration(self._ahead, batchdata)
-            self._ahead.state.output = None  # whoever takes it decides how long it is in memory
-            return {**batchdata, _OUTPUT: output}
+            return super()._infer(batchdata)
         except Exception as error:
             reason = describe_error(error)
             logger.debug("%s", _first(batchdata, "case"), exc_info=True)
         _free_memory()
         return {**batchdata, "error": [reason]}
 
-    def _until_stopped(
-        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> Any:
-        """The inferer, on a network that ends when nobody waits for the result any more."""
-
-        def run(*args: Any, **kwargs: Any) -> torch.Tensor:
-            if self._stop.is_set():
-                raise CancelledError
-            return network(*args, **kwargs)
-
-        return self.inferer(inputs, run, *args, **kwargs)
-
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> Any:
         case, file = _first(batchdata, "case"), _first(batchdata, "file")
         try:
             if "error" not in batchdata:
-                engine.state.output = batchdata.pop(_OUTPUT)
-                engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-                engine.fire_event(IterationEvents.MODEL_COMPLETED)
-                return engine.state.output
+                return super()._iteration(engine, batchdata)
             reason = _first(batchdata, "error")
         except Exception as error:
             reason = describe_error(error)
@@ -125,38 +82,6 @@ class CaseEvaluator(SupervisedEvaluator):
         engine.state.batch, engine.state.output = [], []
         _free_memory()
         return engine.state.output
-
-
-def one_ahead(items: Iterator[Any], stop: Event) -> Generator[Any, None, None]:
-    """
-    Draw from an iterator in a thread of its own, one item ahead of who takes them.
-
-    An error of the iterator is raised in its turn; that of a ``monai.data.ThreadBuffer`` ends it as if nothing more had
-    come, and cases would be missing without a word.
-
-    Args:
-        items: what to draw from.
-        stop: set when nobody takes items any more, before the one that is being drawn is waited for.
-
-    Yields:
-        the items, in their order.
-    """
-    with ThreadPoolExecutor(1) as thread:
-        try:
-            following = thread.submit(next, items, _END)
-            while (item := following.result()) is not _END:
-                following = thread.submit(next, items, _END)
-                yield item
-        except BaseException:
-            stop.set()
-            raise
-
-
-def _spread(engine: SupervisedEvaluator) -> None:
-    """Put what an inferer returned in a dictionary beside the image."""
-    output = engine.state.output
-    if isinstance(output["pred"], Mapping):
-        output.update(output.pop("pred"))
 
 
 def _free_memory() -> None:

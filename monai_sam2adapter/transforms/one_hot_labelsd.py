@@ -43,7 +43,7 @@ class OneHotLabelsd(MapTransform):
             data: dictionary with the labels, tensors.
 
         Returns:
-            the same items, the labels as ``(num_classes, *spatial)``, float32; metadata is kept.
+            the same items, the labels as ``(num_classes, *spatial)``, uint8; metadata is kept.
         """
         items = dict(data)
         for key in self.key_iterator(items):
@@ -51,5 +51,6 @@ class OneHotLabelsd(MapTransform):
             ignored = torch.zeros_like(labels, dtype=torch.bool)
             if self.ignore_index is not None:
                 ignored = labels == self.ignore_index
-            items[key] = one_hot(labels.masked_fill(ignored, 0), self.num_classes, dim=0) * ~ignored
+            labels = labels.masked_fill(ignored, 0)
+            items[key] = one_hot(labels, self.num_classes, dtype=torch.uint8, dim=0) * ~ignored
         return items

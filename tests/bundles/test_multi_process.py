@@ -19,8 +19,8 @@ OPTIONS = {"adapter": "lw", "image_size": 32, "batch_size": 4, "num_workers": 0,
 # A high learning rate changes the statistics much, and a metric of the logits sees every change of the network.
 LOGITS_METRIC = {
     "validate#key_metric#dice#metric_fn": {"_target_": "monai.metrics.MSEMetric"},
-    "validate#postprocessing#transforms#0#argmax": False,
-    "validate#postprocessing#transforms#0#to_onehot": "$None",  # MONAI drops a plain None
+    "validate#inferer#postprocessing": "$None",  # MONAI drops a plain None
+    "validate#postprocessing#transforms#0#_disabled_": True,
 }
 TRAINING = {"sam2_checkpoint": "random", "learning_rate": 0.01, "epochs": 1, **LOGITS_METRIC}
 
