@@ -103,7 +103,6 @@ class _DrawRandomd(mt.RandomizableTransform):
     def __init__(self, transforms: Sequence[Any]) -> None:
         super().__init__()
         transforms = deepcopy(transforms)
-        self.transforms = mt.Compose(transforms)
         self.spatial = [step for step in transforms if type(step) in _SPATIAL]
         self.intensity = [step for step in transforms if type(step) in _INTENSITY]
         for step in self.spatial:
@@ -129,9 +128,10 @@ class _DrawRandomd(mt.RandomizableTransform):
             self.padding |= {str(key): str(mode) for key, mode in zip(step.keys, step.padding_mode, strict=True)}
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> _DrawRandomd:
-        """Seed the transforms as a ``Compose`` of them does."""
+        """One state for all transforms: to make a state for each takes as long as to draw from them."""
         super().set_random_state(seed, state)
-        self.transforms.set_random_state(seed, state)
+        for step in (*self.spatial, *self.intensity):
+            step.set_random_state(state=self.R)
         return self
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

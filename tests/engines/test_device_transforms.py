@@ -61,18 +61,28 @@ def make_items(count: int, size: tuple[int, int] = (24, 24), channels: int = 3) 
     return items
 
 
+def seed_each(steps: list[Any], seed: int) -> None:
+    """A state for each transform: MONAI's affine one draws more often, the more keys there are."""
+    for number, step in enumerate(steps):
+        step.set_random_state(100 * seed + number)
+
+
 def by_batch(steps: list[Callable], items: list[dict[str, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
     transforms = DeviceTransforms(mt.Compose(steps))
     drawn = []
     for seed, item in enumerate(items):
-        transforms.item_transform.transforms[-1].set_random_state(seed)
+        draw = transforms.item_transform.transforms[-1]
+        draw.set_random_state(seed)  # for the noise
+        seed_each([*draw.spatial, *draw.intensity], seed)
         drawn.append(transforms.item_transform(item))
     return transforms(torch.utils.data.default_collate(drawn), "cpu")
 
 
 def by_item(steps: list[Callable], items: list[dict[str, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    whole = mt.Compose(steps)
-    done = [whole.set_random_state(seed)(item) for seed, item in enumerate(items)]
+    done, whole = [], mt.Compose(steps)
+    for seed, item in enumerate(items):
+        seed_each(steps, seed)
+        done.append(whole(item))
     return tuple(torch.stack([convert_to_tensor(item[key], track_meta=False) for item in done]) for key in BOTH)
 
 
