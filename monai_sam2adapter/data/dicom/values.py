@@ -19,9 +19,11 @@ _MEASURED = ("CT", "PT", "NM")
 _SCALE = ("RescaleSlope", "RescaleIntercept")
 _BITS = ("BitsAllocated", "BitsStored", "PixelRepresentation")
 _ALLOCATED = (8, 16, 32)
+_PERSON = ("PatientID", "PatientName", "PatientBirthDate")  # of which no value belongs into a log
 # what is the same in all slices of one volume: whose and where they are, how values are stored, and their unit
 _SAME = (
-    *("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "FrameOfReferenceUID", "Modality"),
+    *_PERSON,
+    *("StudyInstanceUID", "FrameOfReferenceUID", "Modality"),
     *("PhotometricInterpretation", "PresentationLUTShape", *_BITS, "HighBit"),
     *("RescaleType", "Units", "SUVType", "DecayCorrection"),
 )
@@ -49,7 +51,8 @@ def require_one_meaning(headers: Sequence[pydicom.Dataset], names: Sequence[str]
         names: names of the files, for messages.
 
     Raises:
-        ValueError: when a file differs from most others; the message names it, the tag and both values.
+        ValueError: when a file differs from most others; the message names it, the tag and both values, but none that
+            tells who the patient is.
     """
     for keyword in (*_SAME, *_SCALE):
         values = [_text(header.get(keyword)) for header in headers]
@@ -57,9 +60,9 @@ def require_one_meaning(headers: Sequence[pydicom.Dataset], names: Sequence[str]
         usual = Counter(keys).most_common(1)[0][0]
         other = next((index for index, key in enumerate(keys) if key != usual), None)
         if other is not None:
-            most = values[keys.index(usual)]
+            most, its = ("" if keyword in _PERSON else values[k] or "none" for k in (keys.index(usual), other))
             raise ValueError(
-                f"its slices differ in {keyword}: mostly {most or 'none'}, but {values[other] or 'none'} in "
+                f"its slices differ in {keyword}: {f'mostly {most}, but {its} in' if most else 'another one in'} "
                 f"{names[other]} ({sum(key != usual for key in keys)} of {len(keys)} files); they are no volume"
             )
 
