@@ -21,7 +21,6 @@ from monai_sam2adapter.networks.export import export_program
 from monai_sam2adapter.networks.nets import PromptFreeSAM2, SAM2UNet, SAM2UNeXT
 from monai_sam2adapter.networks.utils import reparameterize_model
 
-PAGE = Path(__file__).parents[3] / "docs" / "export.md"
 TABLE = re.compile(r"(?:^\| network \| adapter \|.*\n)(?:\|.*\n)*", re.MULTILINE)
 # one or several windows at strides 16 and 32, with and without something to pad; each with a batch of 1 and of 2
 SIZES = [(64, 64), (95, 225), (256, 256)]
