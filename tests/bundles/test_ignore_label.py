@@ -75,7 +75,9 @@ def test_no_metric_counts_them(config: Any) -> None:
         generator = torch.Generator().manual_seed(0)
         logits = torch.randn(config.get_parsed_content("num_classes"), *case["label"].shape[1:], generator=generator)
         logits[-1:][ignored] = side
-        item = config.get_parsed_content("validate#postprocessing")({"pred": logits, "label": case["label"]})
+        finish = config.get_parsed_content("validate#inferer").postprocessing or dict
+        item = {**finish({"pred": logits}), "label": case["label"]}
+        item = config.get_parsed_content("validate#postprocessing")(item)
         handler.metric_fn.reset()
         handler.metric_fn(item["pred"][None], item["label"][None])
         scores.append(handler.metric_fn.aggregate())
