@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from pydoc import locate
 from typing import Any
@@ -32,6 +33,8 @@ _OF_MONAI = {
 }
 # of all bundles, where some have no use for them: pictures are segmented one by one, weights know their modality
 _IDLE = {"batch_size", "modality"}
+# as difflib measures it: how alike a name and an argument are that it was meant to be
+_CLOSE = 0.8
 _REFERENCE = re.compile(r"[@%](\w+(?:(?:#|::)\w+)*)")
 
 
@@ -122,19 +125,20 @@ def _unknown_arguments(config: Any, place: str = "") -> Iterator[str]:
         for index, value in enumerate(config):
             yield from _unknown_arguments(value, f"{place}{index}#")
     elif isinstance(config, Mapping):
-        known = _parameters(config.get("_target_"))
+        known, takes_others = _parameters(config.get("_target_"))
         for key, value in config.items():
-            if known is not None and key not in known and key not in ConfigComponent.non_arg_keys:
+            is_typo = bool(get_close_matches(key, known, n=1, cutoff=_CLOSE))
+            if known and key not in {*known, *ConfigComponent.non_arg_keys} and (is_typo or not takes_others):
                 nearest, target = nearest_name(key, known), config["_target_"]
                 yield f"unknown option {place}{key}: {nearest} {target} has no such argument."
             yield from _unknown_arguments(value, f"{place}{key}#")
 
 
-def _parameters(target: Any) -> list[str] | None:
-    """Names of the arguments of a function or class; None when it takes any, or cannot be looked at."""
+def _parameters(target: Any) -> tuple[list[str], bool]:
+    """Names of the arguments of a function or class, none when it cannot be looked at; and whether it takes others."""
     component = locate(target) if isinstance(target, str) and "." in target and not target.startswith("$") else None
     if not callable(component):
-        return None
+        return [], True
     names: list[str] = []
     # a class hands what it does not know itself on to the next one
     makers = (
@@ -146,11 +150,13 @@ def _parameters(target: Any) -> list[str] | None:
         try:
             parameters = inspect.signature(maker).parameters.values()
         except (TypeError, ValueError):  # written in C
-            return None
+            return [], True
         names += [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-        if all(one.kind is not one.VAR_KEYWORD for one in parameters):
-            return [name for name in dict.fromkeys(names) if name != "self"]
-    return None
+        is_closed = all(one.kind is not one.VAR_KEYWORD for one in parameters)
+        if is_closed:
+            break
+    # a class that takes any may also read some itself, as AsDiscreted does with dtype
+    return [name for name in dict.fromkeys(names) if name != "self"], not is_closed or maker is not makers[0]
 
 
 def _wrong_values(config: Mapping[str, Any], parser: ConfigParser | None = None) -> Iterator[str]:

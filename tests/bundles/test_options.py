@@ -207,6 +207,10 @@ def test_unknown_options_are_refused_with_the_nearest(run: str, options: dict[st
         ("training", {"my_optimizer": {"_target_": "torch.optim.SGD", "lr": 1}, "train#optimizer": "%my_optimizer"}),
         ("training", {"train#trainer#max_epochs": 3, "train#optimizer#lr": 1, "train#trainer#amp": "@amp"}),
         ("training", {"adapter": "lora", "adapter_config": {"rank": 2}}),
+        (
+            "training",
+            {"validate#postprocessing": {"_target_": "monai.transforms.AsDiscreted", "dtype": "$torch.uint8"}},
+        ),
         ("training", {"my_steps": ["$print(@epochs)"]}),
         ("training", {"train#sampler": None, "train#dataloader#sampler": None}),
         ("training", {"train#lr_scheduler": {"_target_": "torch.optim.lr_scheduler.StepLR"}, "train#handlers": []}),
