@@ -26,15 +26,21 @@ from ..networks.weights.training_state import (
     read_training_state,
     to_plain,
 )
-from ..utils import atomic_path, escaping_logger, is_same_file, require_flags, require_writable
-from .training_folder import case_names, check_case_names, check_cases, lock_folder, options_as_text, report_options
+from ..utils import atomic_path, escaping_logger, is_same_file, require_flags
+from .training_folder import (
+    BEST,
+    LAST,
+    case_names,
+    check_case_names,
+    check_folder,
+    lock_folder,
+    options_as_text,
+    report_options,
+)
 
 __all__ = ["TrainingCheckpoint"]
 
 logger = escaping_logger(__name__)
-
-_LAST = "last.pt"
-_BEST = "model.pt"
 
 
 class TrainingCheckpoint:
@@ -152,27 +158,7 @@ class TrainingCheckpoint:
                 either is not a bool; when another training is in the folder, or the run to resume was started on other
                 cases.
         """
-        require_flags(resume=resume, overwrite=overwrite)
-        if resume and overwrite:
-            raise ValueError("resume and overwrite exclude each other: go on with the earlier run, or replace it.")
-        folder = Path(output_dir)
-        if (folder / ".lock").exists() and idist.get_rank() == 0:
-            lock_folder(folder).release()
-        last = folder / _LAST
-        if resume and not last.is_file():
-            raise FileNotFoundError(
-                f"nothing to resume: there is no {last}. Give the output_dir of an earlier run, or leave out resume."
-            )
-        found = [name for name in (_LAST, _BEST) if (Path(output_dir) / name).exists()]
-        if found and not (resume or overwrite or is_same_file(init_checkpoint, folder / _BEST)):
-            raise ValueError(
-                f"{output_dir} holds {' and '.join(found)} of an earlier run. Go on with that run (--resume True), "
-                f"improve its model (--init_checkpoint {folder / _BEST}), write elsewhere (--output_dir), or replace "
-                "it (--overwrite True)."
-            )
-        require_writable(output_dir)
-        if resume:
-            check_cases(read_training_state(last), cases)
+        check_folder(Path(output_dir), resume, overwrite, cases, init_checkpoint)
 
     @staticmethod
     def progress(output_dir: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -189,7 +175,7 @@ class TrainingCheckpoint:
         Raises:
             ValueError: when ``last.pt`` cannot be read.
         """
-        last = Path(output_dir) / _LAST
+        last = Path(output_dir) / LAST
         if not last.is_file():
             return None
         saved = read_training_state(last)
@@ -224,11 +210,11 @@ class TrainingCheckpoint:
         }
         if self.resume:
             self._restore()
-        elif is_same_file(self.init_checkpoint, self.output_dir / _BEST):
+        elif is_same_file(self.init_checkpoint, self.output_dir / BEST):
             self._rate_start()
         elif self.overwrite and idist.get_rank() == 0:
             # else a run that dies early would leave the earlier model to be taken for its own
-            for name in (_LAST, _BEST):
+            for name in (LAST, BEST):
                 (self.output_dir / name).unlink(missing_ok=True)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_last)
         trainer.add_event_handler(Events.COMPLETED, self._validate_last)
@@ -271,7 +257,7 @@ class TrainingCheckpoint:
             "best_metric": self.best_metric,
             "best_metric_epoch": self.best_metric_epoch,
         }
-        self._write(_LAST, content)
+        self._write(LAST, content)
 
     def _validate_last(self, trainer: Trainer) -> None:
         """Validate the network of the last epoch when the interval of the validation has left it out."""
@@ -281,7 +267,7 @@ class TrainingCheckpoint:
             self.evaluator.run(trainer.state.epoch)
             self._save_last(trainer)  # once more, with the best metric
         if self.best_metric_epoch == 0:
-            logger.warning("No epoch was better than the start: %s is as it was.", self.output_dir / _BEST)
+            logger.warning("No epoch was better than the start: %s is as it was.", self.output_dir / BEST)
 
     def _save_best(self, evaluator: Evaluator) -> None:
         name = evaluator.state.key_metric_name
@@ -294,7 +280,7 @@ class TrainingCheckpoint:
         elif self.best_metric is None or evaluator.metric_cmp_fn(value, self.best_metric):
             self._check_finite()
             if idist.get_rank() == 0:
-                self._write(_BEST, self.network.state_dict())
+                self._write(BEST, self.network.state_dict())
             self.best_metric, self.best_metric_epoch = value, evaluator.state.epoch
             logger.info("Best %s so far: %.4f at epoch %d, saved.", name, value, evaluator.state.epoch)
         self._publish_best()
@@ -326,7 +312,7 @@ class TrainingCheckpoint:
             torch.save(to_plain(content), temporary)
 
     def _restore(self) -> None:
-        path = self.output_dir / _LAST
+        path = self.output_dir / LAST
         saved = read_training_state(path)
         max_epochs = self.trainer.state.max_epochs
         if saved["epoch"] > max_epochs or (saved["epoch"] == max_epochs and saved["validated"]):
@@ -352,8 +338,8 @@ class TrainingCheckpoint:
         state.iteration = saved["iteration"] if state.epoch_length is None else saved["epoch"] * state.epoch_length
         self._saved_at, self._validated_at = state.iteration, state.iteration if saved["validated"] else -1
         self.best_metric, self.best_metric_epoch = saved["best_metric"], saved["best_metric_epoch"]
-        if self.best_metric is not None and not (self.output_dir / _BEST).is_file():
-            logger.warning("%s is gone from %s: the next validated network replaces it.", _BEST, self.output_dir)
+        if self.best_metric is not None and not (self.output_dir / BEST).is_file():
+            logger.warning("%s is gone from %s: the next validated network replaces it.", BEST, self.output_dir)
             self.best_metric, self.best_metric_epoch = None, -1
         self._publish_best()
         now = ", ".join(f"{group['lr']:g}" for group in self.optimizer.param_groups)
@@ -367,7 +353,7 @@ class TrainingCheckpoint:
 
     def _find_base(self, sha256: str | None, path: Path) -> dict[str, torch.Tensor]:
         """The frozen weights to load besides the file: none when the network has them, else those of model.pt."""
-        frozen, best = self._frozen(), self.output_dir / _BEST
+        frozen, best = self._frozen(), self.output_dir / BEST
         loaded = getattr(self.network, "base_checkpoint", None)
         if loaded is not None and sha256 not in (None, tensors_sha256(frozen)):
             raise ValueError(

@@ -8,21 +8,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 from filelock import FileLock, Timeout
 
-from ..utils import escaping_logger, printable, sha256_of_file
+from ..networks.weights.training_state import read_training_state
+from ..utils import escaping_logger, is_same_file, printable, require_flags, require_writable, sha256_of_file
 
 __all__ = [
+    "BEST",
+    "LAST",
     "LOCK_TIMEOUT",
     "case_names",
     "check_case_names",
-    "check_cases",
+    "check_folder",
     "lock_folder",
     "options_as_text",
     "report_options",
 ]
 
 logger = escaping_logger(__name__)
+
+LAST, BEST = "last.pt", "model.pt"
+"""Names of the state of the last epoch, and of the best network."""
 
 LOCK_TIMEOUT = 10.0
 """Seconds to wait for a lock."""
@@ -36,6 +43,36 @@ def options_as_text(options: Mapping[str, Any] | None) -> dict[str, str]:
         else str(value)
         for key, value in (options or {}).items()
     }
+
+
+def check_folder(
+    folder: Path,
+    resume: bool,
+    overwrite: bool,
+    cases: Mapping[str, Any] | None,
+    init_checkpoint: str | os.PathLike[str] | None,
+) -> None:
+    """See :py:meth:`monai_sam2adapter.handlers.TrainingCheckpoint.check_output_dir`."""
+    require_flags(resume=resume, overwrite=overwrite)
+    if resume and overwrite:
+        raise ValueError("resume and overwrite exclude each other: go on with the earlier run, or replace it.")
+    if (folder / ".lock").exists() and idist.get_rank() == 0:
+        lock_folder(folder).release()
+    last = folder / LAST
+    if resume and not last.is_file():
+        raise FileNotFoundError(
+            f"nothing to resume: there is no {last}. Give the output_dir of an earlier run, or leave out resume."
+        )
+    found = [name for name in (LAST, BEST) if (folder / name).exists()]
+    if found and not (resume or overwrite or is_same_file(init_checkpoint, folder / BEST)):
+        raise ValueError(
+            f"{folder} holds {' and '.join(found)} of an earlier run. Go on with that run (--resume True), "
+            f"improve its model (--init_checkpoint {folder / BEST}), write elsewhere (--output_dir), or replace "
+            "it (--overwrite True)."
+        )
+    require_writable(folder)
+    if resume:
+        check_cases(read_training_state(last), cases)
 
 
 def check_cases(saved: Mapping[str, Any], cases: Mapping[str, Any] | None) -> None:
