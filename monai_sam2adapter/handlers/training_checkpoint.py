@@ -36,6 +36,7 @@ from .training_folder import (
     lock_folder,
     options_as_text,
     report_options,
+    state_path,
 )
 
 __all__ = ["TrainingCheckpoint"]
@@ -86,7 +87,8 @@ class TrainingCheckpoint:
         options: options that may change when a run is resumed, which a warning then says. Defaults to none.
         init_checkpoint: file that the network's weights were taken from. Where it is the ``model.pt`` of
             ``output_dir``, the run improves a model in its place: the network is validated before the first step, and
-            the file stays until a better one is whole. Defaults to None.
+            the file stays until a better one is whole; ``last.pt`` then lies in the folder ``training`` beside it.
+            Defaults to None.
 
     Raises:
         ValueError: when ``resume`` or ``overwrite`` is not a bool, or the evaluator has no key metric. When the run
@@ -114,6 +116,7 @@ class TrainingCheckpoint:
         if evaluator.state.key_metric_name is None:
             raise ValueError("the best network is chosen by a key metric: give the evaluator a key_val_metric.")
         self.output_dir = Path(output_dir)
+        self._last = state_path(self.output_dir, init_checkpoint)
         self.network = unwrap_network(network)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
@@ -214,8 +217,8 @@ class TrainingCheckpoint:
             self._rate_start()
         elif self.overwrite and idist.get_rank() == 0:
             # else a run that dies early would leave the earlier model to be taken for its own
-            for name in (LAST, BEST):
-                (self.output_dir / name).unlink(missing_ok=True)
+            for path in (self._last, self.output_dir / BEST):
+                path.unlink(missing_ok=True)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_last)
         trainer.add_event_handler(Events.COMPLETED, self._validate_last)
         if idist.get_rank() == 0:
@@ -257,7 +260,7 @@ class TrainingCheckpoint:
             "best_metric": self.best_metric,
             "best_metric_epoch": self.best_metric_epoch,
         }
-        self._write(LAST, content)
+        self._write(self._last, content)
 
     def _validate_last(self, trainer: Trainer) -> None:
         """Validate the network of the last epoch when the interval of the validation has left it out."""
@@ -280,7 +283,7 @@ class TrainingCheckpoint:
         elif self.best_metric is None or evaluator.metric_cmp_fn(value, self.best_metric):
             self._check_finite()
             if idist.get_rank() == 0:
-                self._write(BEST, self.network.state_dict())
+                self._write(self.output_dir / BEST, self.network.state_dict())
             self.best_metric, self.best_metric_epoch = value, evaluator.state.epoch
             logger.info("Best %s so far: %.4f at epoch %d, saved.", name, value, evaluator.state.epoch)
         self._publish_best()
@@ -307,12 +310,12 @@ class TrainingCheckpoint:
                 "kept. Resume with a smaller learning rate or full precision (--amp False)."
             )
 
-    def _write(self, filename: str, content: Mapping[str, Any]) -> None:
-        with atomic_path(self.output_dir / filename) as temporary:
+    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
+        with atomic_path(path) as temporary:
             torch.save(to_plain(content), temporary)
 
     def _restore(self) -> None:
-        path = self.output_dir / LAST
+        path = self._last
         saved = read_training_state(path)
         max_epochs = self.trainer.state.max_epochs
         if saved["epoch"] > max_epochs or (saved["epoch"] == max_epochs and saved["validated"]):

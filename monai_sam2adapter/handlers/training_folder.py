@@ -24,6 +24,7 @@ __all__ = [
     "lock_folder",
     "options_as_text",
     "report_options",
+    "state_path",
 ]
 
 logger = escaping_logger(__name__)
@@ -58,12 +59,12 @@ def check_folder(
         raise ValueError("resume and overwrite exclude each other: go on with the earlier run, or replace it.")
     if (folder / ".lock").exists() and idist.get_rank() == 0:
         lock_folder(folder).release()
-    last = folder / LAST
+    last = state_path(folder, init_checkpoint)
     if resume and not last.is_file():
         raise FileNotFoundError(
             f"nothing to resume: there is no {last}. Give the output_dir of an earlier run, or leave out resume."
         )
-    found = [name for name in (LAST, BEST) if (folder / name).exists()]
+    found = [path.name for path in (last, folder / BEST) if path.exists()]
     if found and not (resume or overwrite or is_same_file(init_checkpoint, folder / BEST)):
         raise ValueError(
             f"{folder} holds {' and '.join(found)} of an earlier run. Go on with that run (--resume True), "
@@ -73,6 +74,20 @@ def check_folder(
     require_writable(folder)
     if resume:
         check_cases(read_training_state(last), cases)
+
+
+def state_path(folder: Path, init_checkpoint: str | os.PathLike[str] | None) -> Path:
+    """
+    Where the state of the last epoch is kept.
+
+    MONAI Label offers every ``*.pt`` beside a bundle's ``model.pt`` as a model, the shortest name first. So a run that
+    improves this model in its place, as a training there does, keeps its state in a folder of its own.
+
+    Args:
+        folder: of the run's best network.
+        init_checkpoint: file that the network's weights were taken from.
+    """
+    return folder / "training" / LAST if is_same_file(init_checkpoint, folder / BEST) else folder / LAST
 
 
 def check_cases(saved: Mapping[str, Any], cases: Mapping[str, Any] | None) -> None:

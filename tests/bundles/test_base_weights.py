@@ -121,7 +121,7 @@ def test_a_downloaded_bundle_is_trained_further_in_place_and_elsewhere(
     for _ in range(2):  # again, with the last.pt of the first time
         monai.bundle.run("training", config_file=config_of(packed, "train"), **options)
         assert best.read_bytes() == content
-        assert load(best.with_name("last.pt"))["best_metric_epoch"] == 0, "the start was the best"
+        assert load(best.parent / "training" / "last.pt")["best_metric_epoch"] == 0, "the start was the best"
     run = {"config_file": config_of(packed, "train"), "output_dir": str(tmp_path / "elsewhere"), **options}
     monai.bundle.run("training", **run)
     expected, found = load(best), load(tmp_path / "elsewhere" / "model.pt")

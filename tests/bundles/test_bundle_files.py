@@ -11,7 +11,7 @@ import pytest
 from bundle_runs import read
 
 FILES = {
-    *(f"configs/{name}.json" for name in ("train", "evaluate", "inference", "inference_trt", "metadata")),
+    *(f"configs/{name}.json" for name in ("train", "evaluate", "inference", "inference_trt", "federated", "metadata")),
     *("configs/multi_gpu_train.json", "configs/multi_gpu_evaluate.json", "configs/logging.conf"),
     *("docs/README.md", "docs/data_license.txt", "LICENSE", "large_files.yml", "overlay.json"),
 }

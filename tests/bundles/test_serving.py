@@ -196,7 +196,7 @@ class TestMonaiLabel:
             studies = Studies(tmp_path / "scans")
             for _ in range(2):  # whoever labels, trains again and again
                 trainer(request, studies)
-            state = load(best.with_name("last.pt"))
+            state = load(best.parent / "training" / "last.pt")
             assert (state["epoch"], state["max_epochs"]) == (2, 2)
             again = task(served)
             assert again.config()["model_filename"] == ["model.pt"]

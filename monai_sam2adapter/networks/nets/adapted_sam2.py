@@ -299,6 +299,11 @@ class AdaptedSAM2(nn.Module):
             )
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        if {prefix + "frozen_sha256", prefix + "network"} <= state_dict.keys():  # which is left out, if not strict
+            raise ValueError(
+                "this is the state of a training, last.pt, and no network: its frozen weights are not in it. Take the "
+                "model.pt of that training, or read it with monai_sam2adapter.networks.weights.load_network_weights."
+            )
         # how MONAI, too, loads whole networks; what has the weights that are there already brings none
         name = next((name for name, parameter in self.named_parameters() if not parameter.requires_grad), None)
         if self.base_checkpoint is None and name is not None and prefix + name in state_dict:

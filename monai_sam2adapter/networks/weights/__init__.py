@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SAM 2's official weights: catalog, download and loading; and files with the trained part of a net only."""
+"""SAM 2's official weights: catalog, download and loading; and files and messages with the trained part only."""
 
 from __future__ import annotations
 
 from .adapters import load_adapter, save_adapter
 from .catalog import SAM2_CATALOG, CatalogEntry
 from .download import default_weights_directory, download_sam2_checkpoint, sha256_of_file
+from .federated import TrainedWeightsFilter
 from .match import INPUT_CHANNELS, SAM2Net
 from .peers import PeerLoadReport, load_dinov2_checkpoint, load_peer_checkpoint
 from .read import CheckpointError, CheckpointFormatError, CheckpointMismatchError, UnsafeCheckpointError
@@ -30,6 +31,7 @@ __all__ = [
     "PeerLoadReport",
     "SAM2LoadReport",
     "SAM2Net",
+    "TrainedWeightsFilter",
     "UnsafeCheckpointError",
     "check_base_weights",
     "check_sam2_layout",

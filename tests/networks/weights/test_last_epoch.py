@@ -82,3 +82,10 @@ def test_files_with_all_tensors_need_no_base(content, trained, new, last: Path) 
     torch.save({**content, "network": trained.state_dict()}, last)
     load_network_weights(new, last)
     assert_equal(new, trained)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_as_a_state_dictionary_it_is_refused(strict: bool, new: PromptFreeSAM2, last: Path) -> None:
+    """Without strictness, PyTorch would leave the network as it is, without a word."""
+    with pytest.raises(ValueError, match="the state of a training, last.pt, and no network"):
+        new.load_state_dict(torch.load(last, weights_only=True), strict=strict)
