@@ -261,6 +261,8 @@ class TrainingCheckpoint:
             "best_metric_epoch": self.best_metric_epoch,
         }
         self._write(self._last, content)
+        if self._last.parent != self.output_dir:  # the run that made the model is not to be gone on with any more
+            (self.output_dir / LAST).unlink(missing_ok=True)
 
     def _validate_last(self, trainer: Trainer) -> None:
         """Validate the network of the last epoch when the interval of the validation has left it out."""

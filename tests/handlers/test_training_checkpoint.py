@@ -591,15 +591,19 @@ class TestFolder:
         self, train, scripted_metric, tmp_path, caplog
     ) -> None:
         train(epochs=1)
-        best, earlier = tmp_path / "model.pt", (tmp_path / "last.pt").read_bytes()
+        best, last = tmp_path / "model.pt", tmp_path / "training" / "last.pt"
         content = best.read_bytes()
         scores = {"key_metric": scripted_metric([0.5, 0.4]), "init_checkpoint": str(best)}  # of the start, of epoch 1
         _, checkpoint = train(epochs=1, **scores)
         assert (checkpoint.best_metric, checkpoint.best_metric_epoch) == (0.5, 0)
         assert best.read_bytes() == content
-        assert (tmp_path / "last.pt").read_bytes() != earlier
+        assert torch.load(last, weights_only=True)["epoch"] == 1
+        assert checkpoints_in(tmp_path) == ["model.pt", "training"], "MONAI Label offers every *.pt here as a model"
         assert f"No epoch was better than the start: {best} is as it was." in caplog.messages
-        run, checkpoint = train(2, epochs=3, key_metric=scripted_metric([0.5, 0.4, 0.6]), init_checkpoint=best)
+        scores = {"key_metric": scripted_metric([0.5, 0.4]), "init_checkpoint": best}
+        train(1, epochs=3, **scores)
+        scores["key_metric"] = scripted_metric([0.6])
+        run, checkpoint = train(2, epochs=3, resume=True, **scores)
         assert (round(checkpoint.best_metric, 6), checkpoint.best_metric_epoch) == (0.6, 2)
         torch.testing.assert_close(torch.load(best, weights_only=True), dict(run.network.state_dict()))
 

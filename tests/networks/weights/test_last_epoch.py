@@ -87,5 +87,5 @@ def test_files_with_all_tensors_need_no_base(content, trained, new, last: Path) 
 @pytest.mark.parametrize("strict", [True, False])
 def test_as_a_state_dictionary_it_is_refused(strict: bool, new: PromptFreeSAM2, last: Path) -> None:
     """Without strictness, PyTorch would leave the network as it is, without a word."""
-    with pytest.raises(ValueError, match="the state of a training, last.pt, and no network"):
+    with pytest.raises(ValueError, match=r"the state of a training, last\.pt, and no network"):
         new.load_state_dict(torch.load(last, weights_only=True), strict=strict)
