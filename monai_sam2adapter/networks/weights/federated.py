@@ -57,7 +57,8 @@ class TrainedWeightsFilter(Filter):
             extra: not used.
 
         Returns:
-            the same object; in what goes out the floating-point tensors of what was trained, and the checksum.
+            the floating-point tensors of what was trained, beside what else there was; in what goes out, the checksum,
+            too.
 
         Raises:
             ValueError: when differences of weights go out, which do not tell the base.
@@ -75,12 +76,11 @@ class TrainedWeightsFilter(Filter):
         if len(base) == len(self._base):
             self._own = tensors_sha256(base)
         self._check()
-        data.weights = {
-            name: value for name, value in weights.items() if name in self._trained and value.is_floating_point()
-        }
+        kept = {name: value for name, value in weights.items() if name in self._trained and value.is_floating_point()}
         if len(base) == len(self._base):
-            data.weights[_CHECKSUM] = torch.tensor(list(bytes.fromhex(self._own or "")), dtype=torch.float32)
-        return data
+            kept[_CHECKSUM] = torch.tensor(list(bytes.fromhex(self._own or "")), dtype=torch.float32)
+        # a server in this process may still send the same object to others
+        return ExchangeObject(kept, data.optim, data.metrics, data.weight_type, data.statistics)
 
     def _check(self) -> None:
         if None not in (self._own, self._received) and self._own != self._received:
