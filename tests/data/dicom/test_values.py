@@ -17,7 +17,7 @@ from monai_sam2adapter.data import VolumeReader
 
 Write = Callable[..., list[Path]]
 STACK = [[10, 20, 2.5 * n] for n in range(4)]
-MISSING = object()
+MISSING = "<missing>"
 
 
 def load(address: Path | str) -> np.ndarray:
@@ -29,7 +29,7 @@ def change(path: Path, **tags: Any) -> None:
     image = pydicom.dcmread(path)
     raw = {keyword: value for keyword, value in tags.items() if isinstance(value, bytes) and keyword != "PixelData"}
     for keyword, value in {**tags, **dict.fromkeys(raw, "9.87654321")}.items():
-        if value is MISSING:
+        if value == MISSING:
             if keyword in image:
                 delattr(image, keyword)
         else:
@@ -195,7 +195,7 @@ class TestUnits:
     ) -> None:
         for path in write_dicom(tmp_path, STACK):
             change(path, **tags)
-        slope = 1 if tags.get("RescaleSlope") is MISSING else 2
+        slope = 1 if tags.get("RescaleSlope") == MISSING else 2
         intercept = 0 if "RescaleIntercept" in tags else -1000
         assert load(tmp_path)[1, 0, 0] == slope * 1 + intercept
         warnings = [record.getMessage() for record in caplog.records if record.name.startswith("monai_sam2adapter")]

@@ -61,7 +61,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tensor", [torch.ones(3, device="meta"), torch.eye(3).to_sparse(), torch.eye(3).to_sparse_csr()], ids=str
+    "tensor",
+    [torch.ones(3, device="meta"), torch.eye(3).to_sparse(), torch.eye(3).to_sparse_csr()],
+    ids=["meta", "sparse", "rows"],
 )
 def test_tensors_without_plain_values_are_named(tensor: torch.Tensor, tmp_path: Path) -> None:
     net = network(3)
