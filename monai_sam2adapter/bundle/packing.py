@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from monai.utils import ensure_tuple_rep
 from ..data import read_description
 from ..networks.weights import CheckpointMismatchError, SAM2Net, load_network_weights
 from ..utils.files import atomic_path, write_json
+from .archive import sha1_of_file, write_zip
 
 __all__ = ["PackedBundle", "pack_bundle"]
 
@@ -43,7 +43,6 @@ _METADATA_KEYS = (
     *("task", "description", "authors", "copyright", "network_data_format"),
 )
 _IMAGE_AND_PRED = (("inputs", "image"), ("outputs", "pred"))  # of the metadata's network_data_format
-_OLDEST_TIME = (1980, 1, 1, 0, 0, 0)  # of the zip format; the same for all files, so that the same input packs alike
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,8 @@ def pack_bundle(
         path = output_dir / f"{name}.zip"
         model_info = _read_model_info(output_dir)
         with atomic_path(path) as unfinished:
-            _write_zip(staged, weights, unfinished)
-            checksum = _sha1(unfinished)
+            write_zip(staged, {_WEIGHTS: weights}, unfinished)
+            checksum = sha1_of_file(unfinished)
             if not overwrite:
                 _check_free(path, checksum, model_info.get(name))
     if url is not None:
@@ -350,23 +349,10 @@ def _check_channels(network: SAM2Net, metadata: Mapping[str, Any]) -> None:
         )
 
 
-def _write_zip(staged: Path, weights: Path, target: Path) -> None:
-    entries = {path.relative_to(staged.parent).as_posix(): path for path in staged.rglob("*") if path.is_file()}
-    entries[f"{staged.name}/{_WEIGHTS}"] = weights
-    # not compressed: weights hardly shrink, and the bytes would depend on the version of zlib
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for place in sorted(entries):
-            info = zipfile.ZipInfo(place, date_time=_OLDEST_TIME)
-            info.create_system, info.external_attr = 3, 0o100644 << 16  # Unix; readable by all
-            info.file_size = entries[place].stat().st_size
-            with entries[place].open("rb") as source, archive.open(info, "w") as packed:
-                shutil.copyfileobj(source, packed)
-
-
 def _check_free(path: Path, checksum: str, entry: Mapping[str, str] | None) -> None:
     """The same content again is no conflict."""
     for place, known in (
-        (path, _sha1(path) if path.is_file() else checksum),
+        (path, sha1_of_file(path) if path.is_file() else checksum),
         (path.with_name(_MODEL_INFO), entry["checksum"] if entry else checksum),
     ):
         if known != checksum:
@@ -402,11 +388,3 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, dict):
         return "_target_" not in value and all(map(_is_plain, value.values()))
     return not (isinstance(value, str) and value[:1] in ("$", "@", "%"))
-
-
-def _sha1(path: Path) -> str:
-    digest = hashlib.sha1(usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from ignite.engine import Events
 from monai.engines import Evaluator, Trainer
 from monai.utils import is_scalar
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..networks.weights import unwrap_network
 from ..networks.weights.match import match_tensors
@@ -38,6 +37,7 @@ from .training_folder import (
     report_options,
     state_path,
 )
+from .training_schedule import restore_schedule
 
 __all__ = ["TrainingCheckpoint"]
 
@@ -332,7 +332,7 @@ class TrainingCheckpoint:
         base = self._find_base(saved.get("frozen_sha256"), path)
 
         self.network.load_state_dict({**base, **saved["network"]}, strict=False)  # what is missing is frozen and there
-        self._restore_optimizer(saved)
+        restore_schedule(self.optimizer, self.lr_scheduler, saved, max_epochs)
         scaler = self.trainer.scaler
         if scaler is not None and scaler.is_enabled() and saved["scaler"]:
             scaler.load_state_dict(saved["scaler"])
@@ -382,36 +382,3 @@ class TrainingCheckpoint:
                 f"{path} was saved while other parameters were trained. Resume with the options that the run was "
                 "started with (adapter, freeze, ...)."
             )
-
-    def _restore_optimizer(self, saved: Mapping[str, Any]) -> None:
-        """
-        Load optimizer and schedule; when the schedule's length or start is another one, step the new one to this epoch.
-
-        A loaded schedule keeps its old length: a cosine that has come down to 0 would stay there or rise again.
-        """
-        own: list[dict[str, Any]] = [
-            {key: group[key] for key in ("lr", "initial_lr") if key in group} for group in self.optimizer.param_groups
-        ]
-        self.optimizer.load_state_dict(saved["optimizer"])
-        starts = [group.get("initial_lr") for group in own]
-        saved_starts = [group.get("initial_lr") for group in saved["optimizer"]["param_groups"]]
-        unchanged = saved["max_epochs"] == self.trainer.state.max_epochs and saved_starts == starts
-        if unchanged or isinstance(self.lr_scheduler, ReduceLROnPlateau):  # the latter has no length
-            self.lr_scheduler.load_state_dict(saved["lr_scheduler"])
-            return
-        logger.warning(
-            "The run was started with learning rate %s and %d epochs, and goes on with learning rate %s and %d epochs: "
-            "its schedule follows the new values.",
-            *(_listed(saved_starts), saved["max_epochs"], _listed(starts), self.trainer.state.max_epochs),
-        )
-        for group, rates in zip(self.optimizer.param_groups, own, strict=True):
-            group.update(rates)
-        with warnings.catch_warnings():
-            # torch takes it for a mistake that the schedule moves before the optimizer's first step
-            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
-            for _ in range(saved["lr_scheduler"]["last_epoch"]):
-                self.lr_scheduler.step()
-
-
-def _listed(rates: list[Any]) -> str:
-    return ", ".join(map(str, dict.fromkeys(rates)))  # each value once

@@ -94,7 +94,7 @@ def test_what_saves_memory_trains_the_same(
         train(bundle, output_dir=tmp_path / name, **{**common, **chosen, "train#trainer#epoch_length": length})
         states.append(load(tmp_path / name / "last.pt")["network"])
     assert any(value.any() for name, value in states[0].items() if name.endswith("lora.qkv.1.weight"))  # zero at first
-    torch.testing.assert_close(states[1], states[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(states[1], states[0], rtol=1e-3, atol=2e-4)
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", False), ("cuda", True), ("cuda:1", True)])
@@ -121,8 +121,7 @@ def test_frozen_weights_are_cast_on_request_and_files_hold_them_in_full(
     run(bundle, "evaluating", "train", "evaluate", **places, **evaluation)
     assert (tmp_path / "eval/results.json").is_file()
     parser = parse(bundle, "inference", checkpoint_file=str(trained), frozen_dtype="bfloat16", **smallest_of(options))
-    for step in (1, 2, 3):
-        parser.get_parsed_content(f"inference#{step}")
+    parser.get_parsed_content("evaluator#network")
     assert parser.get_parsed_content("network_def").frozen_dtype == torch.bfloat16
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from .acdc import ACDC_CLASS_NAMES, acdc_datalist, check_acdc
 from .check import check_image_and_label, check_images_and_masks
-from .description import describe_pictures, describe_volumes, keep_description, read_description
+from .description import describe_pictures, describe_volumes
 from .isbi2012 import ISBI2012_CLASS_NAMES, check_isbi2012, isbi2012_datalist
+from .kept_description import keep_description, read_description
 from .kvasir import KVASIR_CLASS_NAMES, check_kvasir, kvasir_datalist
 from .layouts import LabeledCases, find_labeled_cases
 from .own_data import check_pictures, check_volumes, picture_datalist, volume_datalist

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from monai.utils import ensure_tuple_rep, look_up_option
 from tqdm import tqdm
 
-from ...utils.files import is_same_file, read_json, write_json
 from ...utils.logs import escaping_logger
 from ..geometry import voxel_spacing
-from ..orientation import SLICES_BY, choose_orientation, require_axcodes
-from ..pixel_values import is_ct, is_normalization
+from ..orientation import choose_orientation
+from ..pixel_values import is_ct
+from .kept_description import DESCRIPTION_FILE, kept_description
 from .labels import (
     ColorsOfLabels,
     DepthsOfPictures,
@@ -32,17 +31,14 @@ from .labels import (
 from .layouts import LAYOUTS, LabeledCases, find_labeled_cases, path_of
 from .own_data import picture_datalist, volume_datalist
 
-__all__ = ["describe_pictures", "describe_volumes", "keep_description", "read_description"]
+__all__ = ["describe_pictures", "describe_volumes"]
 
 logger = escaping_logger(__name__)
 
-_FILE = "dataset.json"
 # of ImageNet, for values of 0 to 255
 _IMAGENET = [{"mean": mean, "std": std} for mean, std in ((123.675, 58.395), (116.28, 57.12), (103.53, 57.375))]
 # of foreground voxels that percentiles are taken of, over all cases; of each case every n-th, where there are more
 _MOST_VOXELS = 10_000_000
-# a file of weights that is used with other values of these would give nonsense
-_FIXED = ("class_names", "normalization", "orientation", "slices_by", "slice_axis", "black_and_white")
 _SLICES_BY = {"orientation": "the orientation", "spacing": "the spacing", "both": "the orientation and the spacing"}
 
 
@@ -184,115 +180,6 @@ def describe_pictures(
     )
 
 
-def keep_description(
-    description: Mapping[str, Any],
-    output_dir: str | os.PathLike[str],
-    resume: bool = False,
-    init_checkpoint: str | os.PathLike[str] | None = None,
-    **used: Any,
-) -> None:
-    """
-    Write what the weights of a training rely on to ``dataset.json`` beside them.
-
-    Args:
-        description: what ``describe_volumes`` or ``describe_pictures`` has returned.
-        output_dir: folder of the weights.
-        resume: whether the training goes on, so that it must be as what is kept. Defaults to False.
-        init_checkpoint: weights that the training starts from. Where they are the ``model.pt`` of ``output_dir``, which
-            stays until there is a better one, it must be as what is kept, too. Defaults to None.
-        used: what the training uses in place of an entry of the description, such as ``class_names``.
-
-    Raises:
-        FileExistsError: when there is a file of this name that no training has written.
-        ValueError: when nothing was described, or the run to resume, or the model to be replaced by a better one, had
-            other classes, normalization or slices.
-    """
-    if "fingerprint" not in description:
-        raise ValueError("no data were described, only the default is there; give a dataset_dir")
-    path = Path(output_dir) / _FILE
-    content = {**description, **used}
-    found = _kept_description(path)
-    in_place = is_same_file(init_checkpoint, path.with_name("model.pt"))
-    kept = (found if resume or in_place else None) or content
-    changed = [key for key in _FIXED if kept.get(key) != content.get(key)]
-    if changed:
-        before, now = kept.get(changed[0]), content.get(changed[0])
-        advice = "resume with the same data and options, or begin a new run elsewhere"
-        if not resume:
-            advice = "train as the model was (--description @default_description in a packed bundle), or elsewhere"
-        raise ValueError(
-            f"the run in {output_dir} had {changed[0]} {before!r}, now it is {now!r}; {advice} (--output_dir)"
-        )
-    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
-        write_json(content, path)
-
-
-def read_description(
-    checkpoint_file: str | os.PathLike[str], default: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """
-    Read what ``keep_description`` has written beside weights.
-
-    Args:
-        checkpoint_file: the weights.
-        default: what to return when there are no weights either, so that a network can be built without them. Defaults
-            to None: that is an error.
-
-    Returns:
-        the description.
-
-    Raises:
-        FileNotFoundError: when there is no description beside the weights.
-        ValueError: when it is damaged.
-    """
-    path = Path(checkpoint_file).expanduser().with_name(_FILE)
-    content = read_json(path)
-    if content is None and default is not None and not Path(checkpoint_file).expanduser().is_file():
-        return dict(default)
-    if content is None:
-        raise FileNotFoundError(
-            f"no {path}, which says how images are normalized for {checkpoint_file} and what its classes are; the "
-            "training has written it beside the weights: copy it, too"
-        )
-    if not isinstance(content, dict) or "class_names" not in content or "normalization" not in content:
-        raise ValueError(f"{path} holds no class_names and normalization; copy the one of the training")
-    problem = _description_problem(content)
-    if problem:
-        raise ValueError(f"{path} is not as a training has written it: {problem}; copy the one of the training")
-    if "slice_axis" in content and "orientation" not in content:
-        logger.warning(
-            "%s is of an earlier version and does not say in which orientation volumes were cut: each is cut along the "
-            "axis %d of its array; only volumes that are stored as those of the training give right results",
-            path,
-            content["slice_axis"],
-        )
-    return content
-
-
-def _description_problem(content: Mapping[str, Any]) -> str:
-    """Which entry of a description cannot be; empty when all is well."""
-    names, normalization = content["class_names"], content["normalization"]
-    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        return f"class_names is {names!r}, expected texts"
-    if len(set(names)) < len(names):
-        return f"class_names has a name twice: {names}"
-    if not isinstance(normalization, list) or not normalization or not all(map(is_normalization, normalization)):
-        return f"normalization is {normalization!r}, expected lower and upper, mean and std of each channel"
-    number = content.get("num_channels", len(normalization))
-    if not isinstance(number, int) or number != len(normalization):
-        return f"num_channels is {number!r}, but normalization has {len(normalization)} channels"
-    axis, slices_by = content.get("slice_axis", -1), content.get("slices_by", SLICES_BY[0])
-    if not isinstance(axis, int) or not -3 <= axis <= 2:
-        return f"slice_axis is {axis!r}, expected -3 to 2"
-    if slices_by not in SLICES_BY:
-        return f"slices_by is {slices_by!r}, expected one of {', '.join(SLICES_BY)}"
-    try:
-        require_axcodes(content.get("orientation", "LPS"))
-    except ValueError as error:
-        return str(error).rstrip(".")
-    return ""
-
-
 def _default_of(default: Mapping[str, Any] | None) -> dict[str, Any]:
     if default is None:
         raise ValueError(f"there is no dataset_dir; expected {LAYOUTS}")
@@ -385,22 +272,9 @@ def _measure_pictures(
 
 
 def _kept_fingerprint(output_dir: str | os.PathLike[str] | None, key: str) -> dict[str, Any] | None:
-    kept = None if output_dir is None else _kept_description(Path(output_dir) / _FILE)
+    kept = None if output_dir is None else kept_description(Path(output_dir) / DESCRIPTION_FILE)
     fingerprint = (kept or {}).get("fingerprint")
     return fingerprint if isinstance(fingerprint, dict) and fingerprint.get("key") == key else None
-
-
-def _kept_description(path: Path) -> dict[str, Any] | None:
-    """What a training has written there; a file of this name that tells of a data set is not for us to replace."""
-    try:
-        content = read_json(path)
-    except ValueError:
-        content = ""
-    if content is not None and not (isinstance(content, dict) and "fingerprint" in content):
-        raise FileExistsError(
-            f"{path} was not written by a training, which would replace it; write elsewhere (--output_dir), or move it."
-        )
-    return content
 
 
 def _key(cases: Sequence[Mapping[str, Any]], *measured: Any) -> str:

@@ -145,7 +145,6 @@ class HieraBlock(nn.Module):
         Returns:
             the number of adapters put back.
         """
-        self._check_precision(self._merged)
         for layer, before in self._weights_before.items():
             getattr(self.attn, layer).weight.copy_(before)
         count, reference = len(self._merged), self.attn.qkv.weight

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import wraps
+from collections.abc import Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
 from typing import Any, ClassVar, cast
 
@@ -17,11 +16,11 @@ from torch import nn
 from ...utils.logs import escaping_logger
 from ..adapters import Adapter, AdapterConfig, adapter_names, inject_adapters, resolve_settings
 from ..blocks import PositionalEncodingGenerator
-from ..layers import is_autocast, is_tracing_or_exporting
+from ..layers import is_tracing_or_exporting
 from ..weights import load_sam2_checkpoint
 from .sam2_config import SAM2_VARIANTS
 
-__all__ = ["AdaptedSAM2", "AdapterSettings", "in_frozen_dtype"]
+__all__ = ["AdaptedSAM2", "AdapterSettings"]
 
 logger = escaping_logger(__name__)
 
@@ -315,20 +314,6 @@ class AdaptedSAM2(nn.Module):
             if given.shape == before.shape:  # else PyTorch says so
                 self._full_precision[key] = given.detach().to("cpu", before.dtype, copy=True)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def in_frozen_dtype(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A network's ``forward`` under autocast of the dtype of its frozen weights, see ``cast_frozen``."""
-
-    @wraps(forward)
-    def wrapped(self: AdaptedSAM2, x: torch.Tensor) -> Any:
-        if self.frozen_dtype is None or is_autocast(x):
-            return forward(self, x)
-        with torch.autocast(x.device.type, self.frozen_dtype):
-            outputs = forward(self, x)
-        return [out.to(x.dtype) for out in outputs] if isinstance(outputs, list) else outputs.to(x.dtype)
-
-    return wrapped
 
 
 def _in_full_precision(net: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -13,8 +13,9 @@ from torch import nn
 
 from ..blocks import PositionalEncodingGenerator
 from ..weights import INPUT_CHANNELS
-from .adapted_sam2 import AdaptedSAM2, AdapterSettings, in_frozen_dtype
+from .adapted_sam2 import AdaptedSAM2, AdapterSettings
 from .empty_prompt_encoder import EmptyPromptEncoder
+from .frozen_dtype import in_frozen_dtype
 from .hiera import POSITIONAL_ENCODINGS
 from .image_encoder import SAM2ImageEncoder
 from .mask_decoder import PromptFreeMaskDecoder

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..blocks import BilinearUpBlock, ReceptiveFieldBlock
-from .adapted_sam2 import AdaptedSAM2, AdapterSettings, in_frozen_dtype
+from .adapted_sam2 import AdaptedSAM2, AdapterSettings
+from .frozen_dtype import in_frozen_dtype
 from .hiera import HieraTrunk
 
 __all__ = ["SAM2UNet"]

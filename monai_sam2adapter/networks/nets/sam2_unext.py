@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..blocks import BilinearUpBlock
-from .adapted_sam2 import SIZE_DIVISOR, AdaptedSAM2, AdapterSettings, in_frozen_dtype
+from .adapted_sam2 import SIZE_DIVISOR, AdaptedSAM2, AdapterSettings
 from .dinov2 import build_dinov2
+from .frozen_dtype import in_frozen_dtype
 from .hiera import HieraTrunk
 
 __all__ = ["SAM2UNeXT"]
