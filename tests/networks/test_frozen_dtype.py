@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from monai_sam2adapter.networks.adapters import adapter_names, merge_adapters
+from monai_sam2adapter.networks.adapters import adapter_names, merge_adapters, remove_adapters, unmerge_adapters
 from monai_sam2adapter.networks.nets import PromptFreeSAM2, SAM2UNet, SAM2UNeXT
 from monai_sam2adapter.networks.utils import cast_frozen_weights, reparameterize_model
 from monai_sam2adapter.networks.weights import load_adapter, save_adapter
@@ -120,6 +120,22 @@ class TestState:
         merged = reparameterize_model(plain.eval())
         cast_frozen_weights(merged, "bfloat16")
         assert merged(torch.rand(1, 3, 64, 64)).isfinite().all()
+
+    @pytest.mark.parametrize("undo", [unmerge_adapters, remove_adapters])
+    def test_a_merge_is_undone_in_full_precision_only(self, undo):
+        """The originals of the cast weights are those with the adapters in them."""
+        net = PromptFreeSAM2("tiny", "lora", out_channels=3)
+        other = copy.deepcopy(net)
+        merge_adapters(net)
+        net.cast_frozen(torch.bfloat16)
+        before = {name: value.clone() for name, value in net.state_dict().items()}
+        with pytest.raises(ValueError, match=r"held in torch.bfloat16.*cast_frozen\(torch.float32\) first"):
+            undo(net)
+        torch.testing.assert_close(dict(net.state_dict()), before, rtol=0, atol=0)
+        net.cast_frozen(torch.float32)
+        undo(other)  # without anything merged
+        assert undo(net) > 0
+        torch.testing.assert_close(dict(net.state_dict()), dict(other.state_dict()), rtol=0, atol=0)
 
     def test_ill_arg(self):
         with pytest.raises(ValueError, match="float16"):

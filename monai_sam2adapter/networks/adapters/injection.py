@@ -102,7 +102,11 @@ def remove_adapters(model: nn.Module) -> int:
 
     Returns:
         the number of removed adapters.
+
+    Raises:
+        ValueError: as :func:`unmerge_adapters`.
     """
+    _require_full_precision(model)
     return sum(block.remove_adapters() for block in _blocks_of(model).values())
 
 
@@ -141,8 +145,22 @@ def unmerge_adapters(model: nn.Module) -> int:
 
     Returns:
         the number of adapters put back; 0 when none was merged, or by ``reparameterize_model``, which keeps none.
+
+    Raises:
+        ValueError: when adapters are merged into weights that are held in half precision. Nothing is changed then.
     """
+    _require_full_precision(model)
     return sum(block.unmerge_adapters() for block in _blocks_of(model).values())
+
+
+def _require_full_precision(model: nn.Module) -> None:
+    """A network that has cast its frozen weights keeps their originals with what was merged into them."""
+    dtype = getattr(model, "frozen_dtype", None)
+    if dtype is not None and any(block.has_merged for block in _blocks_of(model).values()):
+        raise ValueError(
+            f"the weights with merged adapters are held in {dtype}; call cast_frozen(torch.float32) first, then take "
+            "the adapters out."
+        )
 
 
 def resolve_settings(adapter: str, config: AdapterConfig | Mapping[str, Any] | None) -> AdapterConfig:

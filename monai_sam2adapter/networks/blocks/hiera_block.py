@@ -92,6 +92,11 @@ class HieraBlock(nn.Module):
         self.adapters[name] = adapter
         self._slot_of[name] = slot
 
+    @property
+    def has_merged(self) -> bool:
+        """Whether it has adapters that are merged and can be put back."""
+        return bool(self._merged)
+
     def has_adapter(self, name: str) -> bool:
         """Whether the block has an adapter of this name, merged or not."""
         return name in self.adapters or name in self._merged
