@@ -1,21 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Zip files whose bytes depend on their content alone."""
+"""A zip file whose bytes depend on its content alone."""
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["sha1_of_file", "write_zip"]
+__all__ = ["write_zip"]
 
 _OLDEST_TIME = (1980, 1, 1, 0, 0, 0)  # of the zip format; the same for all files, so that the same input packs alike
 
 
 def write_zip(folder: Path, others: Mapping[str, Path], target: Path) -> None:
     """
+    Write a zip file.
+
     Args:
         folder: what is packed, below its own name.
         others: files from elsewhere by their place in the folder.
@@ -31,12 +32,3 @@ def write_zip(folder: Path, others: Mapping[str, Path], target: Path) -> None:
             info.file_size = entries[place].stat().st_size
             with entries[place].open("rb") as source, archive.open(info, "w") as packed:
                 shutil.copyfileobj(source, packed)
-
-
-def sha1_of_file(path: Path) -> str:
-    """SHA-1 of a file, by which MONAI's model zoo lists it."""
-    digest = hashlib.sha1(usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -140,7 +140,8 @@ def _parameters(target: Any) -> tuple[list[str], bool]:
     if not callable(component):
         return [], True
     names: list[str] = []
-    # a class hands what it does not know itself on to the next one
+    takes_others = False
+    # a class hands what it does not know itself on to the next one; it may also read some of it, as AsDiscreted does
     makers = (
         [vars(base)["__init__"] for base in component.__mro__ if "__init__" in vars(base)]
         if inspect.isclass(component)
@@ -152,11 +153,10 @@ def _parameters(target: Any) -> tuple[list[str], bool]:
         except (TypeError, ValueError):  # written in C
             return [], True
         names += [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
-        is_closed = all(one.kind is not one.VAR_KEYWORD for one in parameters)
-        if is_closed:
+        if all(one.kind is not one.VAR_KEYWORD for one in parameters):
             break
-    # a class that takes any may also read some itself, as AsDiscreted does with dtype
-    return [name for name in dict.fromkeys(names) if name != "self"], not is_closed or maker is not makers[0]
+        takes_others = True
+    return [name for name in dict.fromkeys(names) if name != "self"], takes_others
 
 
 def _wrong_values(config: Mapping[str, Any], parser: ConfigParser | None = None) -> Iterator[str]:

@@ -21,8 +21,8 @@ from monai.utils import ensure_tuple_rep
 
 from ..data import read_description
 from ..networks.weights import CheckpointMismatchError, SAM2Net, load_network_weights
-from ..utils.files import atomic_path, write_json
-from .archive import sha1_of_file, write_zip
+from ..utils.files import atomic_path, sha1_of_file, write_json
+from .archive import write_zip
 
 __all__ = ["PackedBundle", "pack_bundle"]
 

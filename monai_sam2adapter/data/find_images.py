@@ -190,9 +190,9 @@ def _as_list(source: Any, datalist_key: str | None) -> Iterable[Any]:
             source = ast.literal_eval(source.strip())
         except (ValueError, SyntaxError) as error:
             raise ValueError(f"{source!r} starts like a list but does not read as one: {error}") from error
-    if isinstance(source, (list, tuple)):
-        return map(_with_hash, source)
-    source = _with_hash(source)
+    source = _with_hash(list(source) if isinstance(source, tuple) else source)
+    if isinstance(source, list):
+        return source
     if isinstance(source, (str, os.PathLike)) and str(source).lower().endswith(".json"):
         return _read_datalist(Path(source).expanduser(), datalist_key)
     return [source]
@@ -202,6 +202,8 @@ def _with_hash(entry: Any) -> Any:
     """What a user has typed: MONAI makes "::" of each "#" in a value of a config."""
     if isinstance(entry, Mapping):
         return {key: _with_hash(value) for key, value in entry.items()}
+    if isinstance(entry, list):
+        return list(map(_with_hash, entry))
     if not isinstance(entry, str) or "::" not in entry or os.path.lexists(os.path.expanduser(entry)):
         return entry
     return entry.replace("::", "#")

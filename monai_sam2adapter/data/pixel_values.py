@@ -120,8 +120,7 @@ def hounsfield_problem(low: float, high: float) -> str:
 
 def is_normalization(channel: Any) -> bool:
     """
-    Whether this is what :py:class:`monai_sam2adapter.transforms.NormalizeChannelsd` takes for
-    a channel.
+    Whether this is what :py:class:`monai_sam2adapter.transforms.NormalizeChannelsd` takes for a channel.
 
     Args:
         channel: anything.

@@ -14,7 +14,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "is_same_file", "read_json", "require_writable", "sha256_of_file", "write_json"]
+__all__ = [
+    "atomic_path",
+    "is_same_file",
+    "read_json",
+    "require_writable",
+    "sha1_of_file",
+    "sha256_of_file",
+    "write_json",
+]
 
 _UNFINISHED = ".unfinished."  # with which the temporary folders begin
 # a medium that takes nothing more: full, over the user's quota, over the limit of a file's size, broken
@@ -113,7 +121,15 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 def sha256_of_file(path: Path) -> str:
     """SHA-256 checksum of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
+    return _hexdigest(path, hashlib.sha256())
+
+
+def sha1_of_file(path: Path) -> str:
+    """SHA-1 checksum of a file, by which MONAI's model zoo lists it, as 40 hexadecimal digits."""
+    return _hexdigest(path, hashlib.sha1(usedforsecurity=False))
+
+
+def _hexdigest(path: Path, digest: Any) -> str:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)

@@ -499,6 +499,9 @@ def test_a_hash_in_a_path_is_what_monai_makes_two_colons_of(tmp_path: Path) -> N
     for source in (typed, [f"{typed}/a.nii.gz"], f"['{typed}/a.nii.gz']", [{"image": f"{typed}/a.nii.gz"}]):
         assert [item["image"] for item in find_images(source)] == [f"{tmp_path}/study #3/a.nii.gz"]
     assert [item["case"] for item in find_images(f"{tmp_path}/b::c")] == ["d"]  # which is there
+    touch(tmp_path, "study #3/x_0000.nii.gz", "study #3/x_0001.nii.gz")
+    (item,) = find_images([{"image": [f"{typed}/x_0000.nii.gz", f"{typed}/x_0001.nii.gz"]}], channels=2)
+    assert [Path(file).parent.name for file in item["image"]] == ["study #3"] * 2
 
 
 def test_names_that_differ_in_case_only_get_results_of_different_names(tmp_path: Path) -> None:

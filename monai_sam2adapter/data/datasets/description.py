@@ -258,9 +258,9 @@ def _measure_pictures(
     for case in tqdm(cases, desc="Describing pictures", unit="picture", disable=not progress):
         image, label = read_picture(case["image"]), case["label"]
         depths.add(case["image"], image)
-        counted = to_classes(read_picture(label, labels=True), label, black_and_white, ignore_label)
-        counts += count_labels(counted, label, len(class_names))
-        colors.add(label)
+        mask = read_picture(label, labels=True)
+        counts += count_labels(to_classes(mask, label, black_and_white, ignore_label), label, len(class_names))
+        colors.add(label, mask)
         sizes.append(image.shape[:0:-1])
     return {
         "cases": len(cases),

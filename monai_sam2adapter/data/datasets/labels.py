@@ -163,15 +163,16 @@ class ColorsOfLabels:
     def __init__(self) -> None:
         self._seen: dict[int, tuple[tuple[int, ...], str]] = {}
 
-    def add(self, file: str) -> None:
+    def add(self, file: str, mask: np.ndarray) -> None:
         """
         Args:
             file: a mask, a picture; one without colors is of no concern.
+            mask: its class numbers, ``(1, Y, X)``.
 
         Raises:
             ValueError: when it has another color for a class number than a mask before.
         """
-        for number, color in label_colors(file).items():
+        for number, color in label_colors(file, mask[0]).items():
             other, before = self._seen.setdefault(number, (color, file))
             if color != other:
                 raise ValueError(

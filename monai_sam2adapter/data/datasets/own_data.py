@@ -228,17 +228,16 @@ def _check(
         parts = {name: names for name, names in parts.items() if not name.endswith("test")}
     class_names, black_and_white = find_classes(found, kind, progress, found.ignore_label)
     report = DatasetReport(f"{kind}s", str(dataset_dir), class_names, problems=list(found.problems), image_word=kind)
-    colors = ColorsOfLabels() if kind == "picture" else None
     report.voxel_word = "voxel" if kind == "volume" else "pixel"
     for part in parts:
         report.count(part, **{f"{kind}s": 0})
-    depths = DepthsOfPictures()
+    depths, colors = DepthsOfPictures(), ColorsOfLabels()  # of pictures
     for case in tqdm(found.all_cases, desc=f"Checking {kind}s", unit=kind, disable=not progress):
         report.count_case(parts, case["case"], **{f"{kind}s": 1})
         files = [case["image"]] if isinstance(case["image"], str) else case["image"]
         missing = [file for file in (*files, case["label"]) if not path_of(file).exists()]
         if not missing:  # which is a problem of the layout
-            _check_case(case, files[0], kind, report, found, black_and_white, colors, depths)
+            _check_case(case, files[0], kind, report, found, black_and_white, depths, colors)
     report.problems += depths.problems()
     report.problems += [
         f"{dataset_dir}: no {kind} of the part {part!r} of the split"
@@ -255,8 +254,8 @@ def _check_case(
     report: DatasetReport,
     found: LabeledCases,
     black_and_white: bool,
-    colors: ColorsOfLabels | None,
     depths: DepthsOfPictures,
+    colors: ColorsOfLabels,
 ) -> None:
     label_file = case["label"]
     arrays, places = [], []
@@ -275,7 +274,7 @@ def _check_case(
     report.shapes.append(image.shape[1:] if kind == "volume" else image.shape[:0:-1])
     if kind == "picture":
         depths.add(file, image)
-    if kind == "volume":
+    else:
         report.axes[file] = places[0]
         warn_of_units(case["image"], image, list(map(is_ct, found.channel_names or ())))
     if not np.isfinite(image).all():
@@ -290,8 +289,8 @@ def _check_case(
     try:
         counted = to_classes(labels, label_file, black_and_white, found.ignore_label)
         counts = count_labels(counted, label_file, len(report.class_names))
-        if colors is not None:
-            colors.add(label_file)
+        if kind == "picture":
+            colors.add(label_file, labels)
     except ValueError as error:
         report.problems.append(str(error))
         return

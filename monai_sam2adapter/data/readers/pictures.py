@@ -242,12 +242,13 @@ def _color_palette(image: Image.Image) -> np.ndarray | None:
     return indices
 
 
-def label_colors(file: str) -> dict[int, tuple[int, ...]]:
+def label_colors(file: str, numbers: np.ndarray) -> dict[int, tuple[int, ...]]:
     """
     The colors by which a mask shows its class numbers, from its palette or its three channels.
 
     Args:
-        file: a mask that ``ImageFileReader(labels=True)`` reads, of one page.
+        file: a mask of one page.
+        numbers: what ``ImageFileReader(labels=True)`` has read of it, ``(Y, X)``.
 
     Returns:
         red, green and blue, 0 to 255, by the class numbers that it holds; empty for a gray mask.
@@ -256,7 +257,6 @@ def label_colors(file: str) -> dict[int, tuple[int, ...]]:
         if image.format == "JPEG" or image.mode not in ("P", "PA", "RGB", "RGBA"):
             return {}
         colors = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    numbers = ImageFileReader(labels=True, max_pixels=None).read_pages(file)[0]
     if (colors == numbers[..., None]).all():
         return {}
     values, first = np.unique(numbers, return_index=True)
