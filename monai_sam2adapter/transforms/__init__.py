@@ -15,6 +15,7 @@ from .require import (
     RequireSameGeometryd,
 )
 from .resize_with_labelsd import ResizeWithLabelsd
+from .save_segmentationd import SaveSegmentationd
 from .segment_logitsd import SegmentLogitsd
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "RequireLabelsd",
     "RequireSameGeometryd",
     "ResizeWithLabelsd",
+    "SaveSegmentationd",
     "SegmentLogitsd",
 ]

@@ -21,7 +21,7 @@ from monai.transforms import LoadImaged
 
 from monai_sam2adapter.data import LabelScheme, VolumeReader
 from monai_sam2adapter.data.nifti import nifti_header, nifti_place
-from monai_sam2adapter.handlers import SegmentationSaver
+from monai_sam2adapter.transforms import SaveSegmentationd
 
 SHAPE = (4, 5, 3)
 SPACING = np.array([1.2, 0.7, 5.0])
@@ -70,7 +70,7 @@ def segment(path: Path) -> Path:
     item = LoadImaged("image", reader=VolumeReader(), ensure_channel_first=True)({"image": str(path), "case": "a"})
     item["pred"] = (item["image"] > 500).to(torch.uint8)
     item["uncertainty"] = item["image"] / 1000
-    SegmentationSaver(path.parent, SCHEME, save_uncertainty=True).write(item)
+    SaveSegmentationd(path.parent, SCHEME, save_uncertainty=True)(item)
     return path.parent / "a_seg.nii.gz"
 
 
@@ -147,7 +147,7 @@ def test_a_volume_that_was_moved_is_not_put_where_its_file_was(tmp_path: Path) -
     path = save_image(tmp_path / "image.nii", affine_of(DIRECTIONS["RAS"]), 1, 1)
     moved = affine_of(DIRECTIONS["LPS"])
     labels = MetaTensor(torch.zeros(1, *SHAPE), affine=torch.from_numpy(moved), meta={"filename_or_obj": str(path)})
-    SegmentationSaver(tmp_path, SCHEME).write({"pred": labels, "case": "a"})
+    SaveSegmentationd(tmp_path, SCHEME)({"pred": labels, "case": "a"})
     np.testing.assert_allclose(nib.load(tmp_path / "a_seg.nii.gz").affine, moved, atol=1e-4)
 
 

@@ -16,7 +16,7 @@ from monai.transforms import LoadImage, LoadImaged
 from PIL import Image
 
 from monai_sam2adapter.data import ImageFileReader, LabelScheme
-from monai_sam2adapter.handlers import SegmentationSaver
+from monai_sam2adapter.transforms import SaveSegmentationd
 
 GRAY = np.random.default_rng(0).integers(0, 256, (4, 6), dtype=np.uint8)  # (Y, X)
 COLOR = np.random.default_rng(1).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -127,8 +127,8 @@ def test_a_palette_of_colors_holds_class_numbers_though_all_that_is_used_is_gray
 def test_our_own_segmentations_are_masks(tmp_path: Path) -> None:
     names = tuple(f"class {k}" for k in range(1, 13))
     scheme = LabelScheme(names, tuple(map(tuple, COLORS[1:].tolist())), ({},) * 12)
-    save_pred = SegmentationSaver(tmp_path, scheme, output_format="png")
-    save_pred.write({"pred": MetaTensor(torch.from_numpy(NUMBERS.T.copy())[None]), "case": "a"})
+    save_pred = SaveSegmentationd(tmp_path, scheme, output_format="png")
+    save_pred({"pred": MetaTensor(torch.from_numpy(NUMBERS.T.copy())[None]), "case": "a"})
     np.testing.assert_array_equal(read(tmp_path / "a_seg.png", labels=True), NUMBERS.T)
 
 

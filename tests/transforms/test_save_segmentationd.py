@@ -23,7 +23,7 @@ from monai.transforms import LoadImage
 from PIL import Image
 
 from monai_sam2adapter.data import LabelScheme, VolumeReader, find_images
-from monai_sam2adapter.handlers import SegmentationSaver
+from monai_sam2adapter.transforms import SaveSegmentationd
 
 SCHEME = LabelScheme(("a", "b"), ((255, 0, 9), (1, 2, 3)), ({}, {}))
 AFFINE = np.array([[0, -2.0, 0, 10], [1.5, 0, 0, -20], [0, 0, 7, 3], [0, 0, 0, 1]])
@@ -38,7 +38,7 @@ class TestVolumes:
     @pytest.mark.parametrize("size", [(4, 5, 6), (4, 5, 1), (1, 5, 6)])
     def test_lies_where_the_image_does(self, size: tuple[int, ...], tmp_path: Path) -> None:
         pred = labels(*size)
-        SegmentationSaver(tmp_path / "new", SCHEME).write({"pred": pred, "case": "x"})
+        SaveSegmentationd(tmp_path / "new", SCHEME)({"pred": pred, "case": "x"})
         found = nib.load(tmp_path / "new" / "x_seg.nii.gz")
         assert found.shape == size
         assert found.get_data_dtype() == np.uint8
@@ -52,7 +52,7 @@ class TestVolumes:
     def test_maps_have_their_channels_behind(self, tmp_path: Path) -> None:
         chance = MetaTensor(torch.rand(3, 4, 5, 6), affine=torch.tensor(AFFINE))
         items = {"pred": labels(4, 5, 6), "case": "x", "probabilities": chance, "uncertainty": chance[:1]}
-        SegmentationSaver(tmp_path, SCHEME, save_probabilities=True, save_uncertainty=True).write(items)
+        SaveSegmentationd(tmp_path, SCHEME, save_probabilities=True, save_uncertainty=True)(items)
         found = nib.load(tmp_path / "x_probabilities.nii.gz")
         assert found.get_data_dtype() == np.float32
         np.testing.assert_array_equal(found.get_fdata(dtype=np.float32), chance.numpy().transpose(1, 2, 3, 0))
@@ -63,7 +63,7 @@ class TestVolumes:
 class TestPictures:
     def test_pixels_are_class_numbers_shown_in_colors(self, tmp_path: Path) -> None:
         pred = labels(7, 5)  # 7 wide, 5 high
-        SegmentationSaver(tmp_path, SCHEME, "png").write({"pred": pred, "case": "x"})
+        SaveSegmentationd(tmp_path, SCHEME, "png")({"pred": pred, "case": "x"})
         with Image.open(tmp_path / "x_seg.png") as picture:
             assert picture.size == (7, 5)
             np.testing.assert_array_equal(np.asarray(picture), pred[0].numpy().T)
@@ -74,7 +74,7 @@ class TestPictures:
     def test_maps_have_a_page_a_channel(self, tmp_path: Path) -> None:
         chance = MetaTensor(torch.rand(3, 7, 5))
         items = {"pred": labels(7, 5), "case": "x", "probabilities": chance}
-        SegmentationSaver(tmp_path, SCHEME, "png", save_probabilities=True).write(items)
+        SaveSegmentationd(tmp_path, SCHEME, "png", save_probabilities=True)(items)
         with Image.open(tmp_path / "x_probabilities.tif") as picture:
             assert picture.n_frames == 3
             picture.seek(2)
@@ -88,33 +88,33 @@ class TestDicom:
         write_dicom(tmp_path / "ct", [[0, 0, 0], [0, 0, 2]])
         (case,) = find_images(tmp_path / "ct")
         volume = LoadImage(reader=VolumeReader(), ensure_channel_first=True, expanduser=expanduser)(case["image"])
-        SegmentationSaver(tmp_path, SCHEME, "dicom_seg").write({"pred": (volume > -850).to(torch.uint8), "case": "x"})
+        SaveSegmentationd(tmp_path, SCHEME, "dicom_seg")({"pred": (volume > -850).to(torch.uint8), "case": "x"})
         assert pydicom.dcmread(tmp_path / "x_seg.dcm").NumberOfFrames == 1, "in one slice all values are below"
 
     def test_missing_highdicom_is_told_before_the_work(self, tmp_path: Path) -> None:
         with mock.patch.dict("sys.modules", {"highdicom": None}), pytest.raises(ImportError, match=r"\[dicom\]"):
-            SegmentationSaver(tmp_path, SCHEME, "dicom_seg")
+            SaveSegmentationd(tmp_path, SCHEME, "dicom_seg")
 
 
 class TestWhole:
     def test_a_failing_writer_leaves_the_old_file_and_nothing_else(self, tmp_path: Path) -> None:
-        save, old = SegmentationSaver(tmp_path, SCHEME), labels(4, 5, 6)
-        save.write({"pred": old, "case": "x"})
+        save, old = SaveSegmentationd(tmp_path, SCHEME), labels(4, 5, 6)
+        save({"pred": old, "case": "x"})
 
         def write_half(image: Any, path: Path) -> None:
             Path(path).write_bytes(b"half")
             raise OSError("disk full")
 
         with mock.patch("nibabel.save", write_half), pytest.raises(OSError, match="disk full"):
-            save.write({"pred": old + 1, "case": "x"})
+            save({"pred": old + 1, "case": "x"})
         assert [path.name for path in tmp_path.glob("[!.]*")] == ["x_seg.nii.gz"]
         np.testing.assert_array_equal(nib.load(tmp_path / "x_seg.nii.gz").dataobj, old[0])
 
     def test_without_its_maps_there_is_no_segmentation(self, tmp_path: Path) -> None:
-        save = SegmentationSaver(tmp_path, SCHEME, save_probabilities=True)
+        save = SaveSegmentationd(tmp_path, SCHEME, save_probabilities=True)
         items = {"pred": labels(4, 5, 6), "case": "x", "probabilities": labels(4, 5, 6)}
         with mock.patch("nibabel.save", side_effect=OSError), pytest.raises(OSError):  # noqa: PT011
-            save.write(items)
+            save(items)
         assert not os.listdir(tmp_path)
 
     @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
@@ -123,12 +123,12 @@ class TestWhole:
 import os, signal, nibabel, torch
 from monai.data import MetaTensor
 from monai_sam2adapter.data import LabelScheme
-from monai_sam2adapter.handlers import SegmentationSaver
+from monai_sam2adapter.transforms import SaveSegmentationd
 def write_half(image, path):
     open(path, "wb").write(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
 nibabel.save = write_half
-SegmentationSaver({str(tmp_path)!r}, LabelScheme(("a",), ((1, 2, 3),), ({{}},))).write(
+SaveSegmentationd({str(tmp_path)!r}, LabelScheme(("a",), ((1, 2, 3),), ({{}},)))(
     {{"pred": MetaTensor(torch.zeros(1, 2, 2, 2)), "case": "x"}})
 """
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
@@ -148,7 +148,7 @@ SegmentationSaver({str(tmp_path)!r}, LabelScheme(("a",), ((1, 2, 3),), ({{}},)))
 )
 def test_what_does_not_fit_is_refused(output_format: str, items: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        SegmentationSaver(tmp_path, SCHEME, output_format, save_probabilities=True).write(items)
+        SaveSegmentationd(tmp_path, SCHEME, output_format, save_probabilities=True)(items)
     assert not os.listdir(tmp_path)
 
 
@@ -164,4 +164,4 @@ def test_what_does_not_fit_is_refused(output_format: str, items: dict[str, Any],
 )
 def test_mistaken_options_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        SegmentationSaver(tmp_path, SCHEME, **options)
+        SaveSegmentationd(tmp_path, SCHEME, **options)
