@@ -44,10 +44,17 @@ SMALLEST: dict[str, dict[str, Any]] = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``bundle`` runs once for each folder in bundles/."""
+    """
+    A test that takes ``bundle`` runs once for each folder in bundles/; where its file names ``FAST_BUNDLES``, those of
+    each template, the others are slow: they share what is tested with them.
+    """
     if "bundle" in metafunc.fixturenames:
         folders = sorted(path.parent for path in BUNDLES.glob("*/configs") if path.parent.name != "_templates")
-        metafunc.parametrize("bundle", folders, ids=[path.name for path in folders], scope="session")
+        fast = getattr(metafunc.module, "FAST_BUNDLES", {path.name for path in folders})
+        values = [
+            pytest.param(path, id=path.name, marks=() if path.name in fast else pytest.mark.slow) for path in folders
+        ]
+        metafunc.parametrize("bundle", values, scope="session")
 
 
 @pytest.fixture(scope="session")

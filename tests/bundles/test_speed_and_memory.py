@@ -12,6 +12,8 @@ from bundle_runs import load, parse, read, run, train
 
 from monai_sam2adapter.networks import compiling
 
+FAST_BUNDLES = {"acdc_cardiac_segmentation", "kvasir_polyp_segmentation"}
+
 
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
