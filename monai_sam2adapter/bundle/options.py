@@ -152,7 +152,7 @@ OPTIONS: Mapping[str, Rule] = {
         (
             *("amp", "resume", "overwrite", "foreground_only", "largest_component", "save_probabilities"),
             *("save_uncertainty", "skip_existing", "rescale_predictions", "activation_checkpointing", "compile"),
-            "device_transforms",
+            *("device_transforms", "shard_cache"),
         ),
         _FLAG,
     ),

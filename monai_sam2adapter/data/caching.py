@@ -15,7 +15,7 @@ from monai.transforms import Compose, Transform
 from monai.transforms.traits import MultiSampleTrait, RandomizableTrait
 from tqdm import tqdm
 
-from .sampling import seeded_transform
+from .sampling import seeded_transform, take_shard
 
 __all__ = ["CaseCacheDataset", "SeededCacheDataset"]
 
@@ -69,12 +69,22 @@ class SeededCacheDataset(CaseCacheDataset):
 
     With ``cache_rate`` 1 all files are read when the data set is built, and a bad one stops the run there; below 1 the
     others are read when their turn comes, and 0 keeps nothing.
+
+    With ``shard=True`` each process of a run reads and keeps its share of the items alone, see ``take_shard``, so that
+    they take their memory once and not in every process; an epoch then mixes the items of a process among themselves.
     """
 
-    def __init__(self, data: Sequence, transform: Sequence[Callable] | Callable | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        data: Sequence,
+        transform: Sequence[Callable] | Callable | None = None,
+        shard: bool = False,
+        **options: Any,
+    ) -> None:
         deterministic, random = split_transform(transform)
         self.random_transform = random  # the first attribute, since MONAI's loader seeds them in their order
-        super().__init__(data, deterministic, **options)
+        self.shard = shard
+        super().__init__(take_shard(data) if shard else data, deterministic, **options)
 
     def __getitem__(self, index: int | slice | Sequence[int]) -> Any:
         """The item of that number; a subset for a slice or a sequence of numbers."""

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+import math
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
+from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 import torch.distributed as dist
+from monai.data import partition_dataset
 from monai.transforms import Compose
 from torch.utils.data import DistributedSampler
 
-__all__ = ["EpochSampler", "SeededIndex", "derive_seed", "seeded_transform"]
+__all__ = ["EpochSampler", "SeededIndex", "derive_seed", "seeded_transform", "take_shard"]
 
 
 class SeededIndex(int):
@@ -76,6 +80,32 @@ def seeded_transform(transform: Compose, index: object) -> Iterator[None]:
         yield
 
 
+def take_shard(data: Sequence[Any]) -> list[Any]:
+    """
+    Take the cases that this process reads and keeps, where the processes of a run share them out.
+
+    They are mixed first, the same way in every process and run: neighbors in a list are often frames of one patient.
+
+    Args:
+        data: all cases, the same in every process.
+
+    Returns:
+        those of this process: of N cases and P processes at least N // P; all without other processes.
+
+    Raises:
+        ValueError: when there are fewer cases than processes.
+    """
+    processes = idist.get_world_size()
+    if len(data) < processes:
+        raise ValueError(
+            f"{len(data)} cases cannot be shared out to {processes} processes, each of which keeps at least one: start "
+            "fewer processes, or let each keep all cases (--shard_cache False)"
+        )
+    if processes == 1:
+        return list(data)
+    return partition_dataset(data, num_partitions=processes, shuffle=True, seed=0)[idist.get_rank()]
+
+
 class EpochSampler(DistributedSampler):
     """
     An order of items, and random transforms for each, that depend on seed and epoch alone.
@@ -87,7 +117,8 @@ class EpochSampler(DistributedSampler):
 
     With several processes each takes its share, and the first items are taken twice where the number of items does
     not divide by that of processes, as ``torch.utils.data.DistributedSampler`` does. With one process it needs no
-    process group.
+    process group. A data set built with ``shard=True`` holds its process's share already: all of it is drawn from, as
+    many items in each process as would be there in equal shares, so that who has fewer takes some twice.
 
     Args:
         dataset: data set to draw from; only its length is asked for.
@@ -123,9 +154,20 @@ class EpochSampler(DistributedSampler):
             num_replicas = dist.get_world_size() if in_group else 1
         if rank is None:
             rank = dist.get_rank() if in_group else 0
+        self.is_sharded = getattr(dataset, "shard", False) and num_replicas > 1
         super().__init__(dataset, num_replicas, rank, shuffle, seed, drop_last)  # type: ignore[arg-type]
+        if self.is_sharded:
+            count = idist.all_reduce(len(dataset)) / num_replicas
+            self.num_samples = math.floor(count) if drop_last else math.ceil(count)
 
     def __iter__(self) -> Iterator[SeededIndex]:
         """Numbers of the items of this process in this epoch, with their seeds."""
-        epoch = self.epoch
-        return (SeededIndex(index, derive_seed(self.seed, epoch, index)) for index in super().__iter__())
+        numbers = (self.epoch, self.rank) if self.is_sharded else (self.epoch,)
+        indices = self._draw_from_shard() if self.is_sharded else super().__iter__()
+        return (SeededIndex(index, derive_seed(self.seed, *numbers, index)) for index in indices)
+
+    def _draw_from_shard(self) -> Iterator[int]:
+        count = len(self.dataset)  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch, self.rank))
+        order = torch.randperm(count, generator=generator) if self.shuffle else torch.arange(count)
+        return iter(order.repeat(math.ceil(self.num_samples / count))[: self.num_samples].tolist())

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..utils.logs import escaping_logger
 from .caching import Packed, load_all, pack, run_plain, split_transform, unpack
-from .sampling import seeded_transform
+from .sampling import seeded_transform, take_shard
 
 __all__ = ["VolumeSliceDataset", "slices_with_neighbors"]
 
@@ -63,12 +63,15 @@ class VolumeSliceDataset(Dataset):
         foreground_only: whether to leave out slices whose label in the volume is 0 everywhere. A volume without any
             other slice is left out with a warning. Defaults to False.
         label_key: name of the array that is the label. Defaults to ``label``.
+        shard: whether each process of a run reads and keeps its share of the volumes alone, see ``take_shard``: they
+            take their memory once and not in every process, and an epoch mixes the slices of a process among
+            themselves. Defaults to False.
 
     Raises:
-        ValueError: when there is no volume, ``volume_transform`` is random, ``slice_axis`` is not a spatial axis,
-            ``num_neighbors`` is negative, a volume has no array, an array is not of shape ``(C, H, W, D)``, the arrays
-            of a volume differ in their number of slices, or ``foreground_only`` finds a volume without label or no
-            foreground at all.
+        ValueError: when there is no volume, or with ``shard`` not one for each process, ``volume_transform`` is random,
+            ``slice_axis`` is not a spatial axis, ``num_neighbors`` is negative, a volume has no array, an array is not
+            of shape ``(C, H, W, D)``, the arrays of a volume differ in their number of slices, or ``foreground_only``
+            finds a volume without label or no foreground at all.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class VolumeSliceDataset(Dataset):
         num_neighbors: int = 0,
         foreground_only: bool = False,
         label_key: str = "label",
+        shard: bool = False,
     ) -> None:
         if not data:
             raise ValueError("got no volume; data must list at least one")
@@ -92,7 +96,9 @@ class VolumeSliceDataset(Dataset):
             raise ValueError(f"num_neighbors must be 0 or more slices on each side, got {num_neighbors}")
         _check_deterministic(volume_transform)
         deterministic, random = split_transform(transform)
+        data = take_shard(data) if shard else data
         super().__init__(data=data, transform=random)
+        self.shard = shard
         self.deterministic_transform = deterministic
         self.volume_transform = Compose(volume_transform)
         self.slice_axis = slice_axis

@@ -6,5 +6,6 @@ from __future__ import annotations
 from .case_evaluator import CaseEvaluator
 from .device_transforms import DeviceTransforms
 from .pipelined_evaluator import PipelinedEvaluator
+from .processes import initialize_processes
 
-__all__ = ["CaseEvaluator", "DeviceTransforms", "PipelinedEvaluator"]
+__all__ = ["CaseEvaluator", "DeviceTransforms", "PipelinedEvaluator", "initialize_processes"]

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from .buffer_synchronizer import BufferSynchronizer
 from .case_report import CaseReportSaver
 from .case_scores import CaseScoresHandler
 from .nonfinite_loss import NonFiniteLossHandler
 from .overlay_images import OverlayImageHandler
 from .progress_bar import EpochProgressBar
 from .segmentation_saver import SegmentationSaver
+from .synchronizers import BufferSynchronizer, LossSynchronizer
 from .training_checkpoint import TrainingCheckpoint
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "CaseReportSaver",
     "CaseScoresHandler",
     "EpochProgressBar",
+    "LossSynchronizer",
     "NonFiniteLossHandler",
     "OverlayImageHandler",
     "SegmentationSaver",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import torch.distributed as dist
 from filelock import FileLock, Timeout
 
 from ..networks.weights.training_state import read_training_state
@@ -110,12 +111,31 @@ def case_names(loader: Any) -> list[str]:
     What the cases of a loader are called, sorted: by the entry ``case``, else by their image's file, wherever it lies.
 
     Args:
-        loader: a data loader; of one whose data set has no list ``data``, nothing is known.
+        loader: a data loader; of one whose data set has no list ``data``, nothing is known. Where the processes of a
+            run share the cases out, those of all are meant.
+
+    Raises:
+        ValueError: when the processes, on machines with data of their own, have other cases.
     """
-    items = getattr(getattr(loader, "dataset", None), "data", ())
+    dataset = getattr(loader, "dataset", None)
+    items = getattr(dataset, "data", ())
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
         return []
-    return sorted(str(item["case"]) if "case" in item else Path(str(item.get("image"))).name for item in items)
+    names = sorted(str(item["case"]) if "case" in item else Path(str(item.get("image"))).name for item in items)
+    if idist.get_world_size() == 1:
+        return names
+    found: list[list[str]] = [[]] * idist.get_world_size()
+    dist.all_gather_object(found, names)
+    if getattr(dataset, "shard", False):
+        return sorted(name for share in found for name in share)
+    for rank, others in enumerate(found):
+        if others != found[0]:
+            differ = sorted(set(others) ^ set(found[0]))
+            raise ValueError(
+                f"process {rank} found {len(others)} cases and process 0 {len(found[0])}, which differ in "
+                f"{_shorten(differ)}; give the same data set to every machine of the run (--dataset_dir)."
+            )
+    return names
 
 
 def check_case_names(saved: Mapping[str, Any], names: Mapping[str, list[str]]) -> None:

@@ -34,7 +34,7 @@ RIGHT: dict[str, set[str]] = {
     **{key: {"zero", "fraction"} for key in ("cache_rate", "flip_prob")},
     **dict.fromkeys(("amp", "resume", "overwrite", "foreground_only", "largest_component", "skip_existing"), _SWITCH),
     **dict.fromkeys(("save_probabilities", "save_uncertainty", "rescale_predictions", "compile"), _SWITCH),
-    **dict.fromkeys(("activation_checkpointing", "device_transforms"), _SWITCH),
+    **dict.fromkeys(("activation_checkpointing", "device_transforms", "shard_cache"), _SWITCH),
     "compile_kwargs": _DICTIONARY,
     **dict.fromkeys(("bundle_root", "output_dir", "checkpoint_file"), _PATH),
     **{key: {"text", "none"} for key in ("sam2_checkpoint", "dinov2_checkpoint", "init_checkpoint", "split_file")},

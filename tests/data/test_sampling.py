@@ -6,6 +6,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,7 @@ from monai_sam2adapter.data import (
     derive_seed,
     seeded_transform,
 )
+from monai_sam2adapter.data.sampling import take_shard
 
 Epoch = list[tuple[list[str], torch.Tensor]]
 
@@ -154,3 +156,45 @@ def test_the_process_group_says_how_many_there_are(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
     sampler = EpochSampler(range(4))
     assert (sampler.num_replicas, sampler.rank, len(sampler)) == (4, 3, 1)
+
+
+class Shard(list):
+    shard = True
+
+
+@pytest.mark.parametrize("count", [2, 5, 9])
+def test_shards_hold_every_case_once_and_draw_equal_numbers(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(idist, "all_reduce", lambda length: count)
+    shards, seeds = [], []
+    for rank in range(2):
+        monkeypatch.setattr(idist, "get_rank", lambda rank=rank: rank)
+        shard = take_shard(range(count))
+        sampler = EpochSampler(Shard(shard), num_replicas=2, rank=rank)
+        drawn = list(sampler)
+        assert len(drawn) == len(sampler) == -(-count // 2)
+        assert set(drawn) == set(range(len(shard)))
+        shards += shard
+        seeds += {index.seed for index in drawn}
+    assert sorted(shards) == list(range(count))
+    assert len(set(seeds)) == count
+
+
+def test_too_few_cases_for_shards_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idist, "get_world_size", lambda: 3)
+    with pytest.raises(ValueError, match=r"2 cases cannot be shared out to 3 processes.*--shard_cache False"):
+        take_shard(["a", "b"])
+
+
+@pytest.mark.parametrize("make", [SeededCacheDataset, VolumeSliceDataset])
+def test_a_data_set_keeps_its_shard(make: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = [{"image": torch.full((1, 2, 2, 3), float(n))} for n in range(5)]
+    options = {"volume_transform": []} if make is VolumeSliceDataset else {}
+    monkeypatch.setattr(idist, "get_world_size", lambda: 2)
+    values = []
+    for rank in range(2):
+        monkeypatch.setattr(idist, "get_rank", lambda rank=rank: rank)
+        dataset = make(data, shard=True, progress=False, **options)
+        values += {float(item["image"].max()) for item in dataset}
+    assert sorted(values) == [0, 1, 2, 3, 4]
+    assert len(make(data, progress=False, **options)) in (5, 15)

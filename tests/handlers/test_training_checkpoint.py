@@ -13,17 +13,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
-from monai.data import DataLoader
+from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
 from monai.transforms import RandFlipd, RandGaussianNoised
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, ReduceLROnPlateau, SequentialLR, StepLR
 
 from monai_sam2adapter.data import EpochSampler, VolumeSliceDataset
 from monai_sam2adapter.handlers import TrainingCheckpoint, training_folder
+from monai_sam2adapter.handlers.training_folder import case_names
 from monai_sam2adapter.metrics import CaseDiceMetric
 
 NAN = float("nan")
@@ -705,3 +707,23 @@ def test_a_resumed_run_gets_the_same_batches(evaluator_factory, tiny_network, ch
     assert all(torch.equal(batch, expected) for batch, expected in zip(batches, whole.batches, strict=True))
     assert not torch.equal(whole.batches[0], whole.batches[4])
     assert_same_state(second, whole)
+
+
+@pytest.mark.parametrize("others", [["b", "c"], ["a"]])
+def test_processes_with_other_cases_are_an_error_unless_they_share_them_out(
+    others: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What machines find in their own copies of the data."""
+
+    def gather(found: list[list[str]], own: list[str]) -> None:
+        found[:] = [own, others]
+
+    dataset = Dataset([{"case": "b"}, {"case": "a"}])
+    loader = DataLoader(dataset)
+    assert case_names(loader) == ["a", "b"]
+    monkeypatch.setattr(idist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    with pytest.raises(ValueError, match=f"process 1 found {len(others)} cases and process 0 2, which differ in "):
+        case_names(loader)
+    dataset.shard = True
+    assert case_names(loader) == sorted(["a", "b", *others])

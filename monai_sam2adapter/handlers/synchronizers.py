@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One network in all processes of an evaluation."""
+"""What the processes of a run have in common: the network that is evaluated, the loss that is logged."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import ignite.distributed as idist
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.utils import CommonKeys
 
-__all__ = ["BufferSynchronizer"]
+__all__ = ["BufferSynchronizer", "LossSynchronizer"]
 
 
 class BufferSynchronizer:
@@ -42,3 +45,28 @@ class BufferSynchronizer:
         """
         for buffer in self.network.buffers():
             dist.broadcast(buffer, src=0)  # in place
+
+
+class LossSynchronizer:
+    """
+    Put the mean over all processes in the place of the loss, once the gradients are computed.
+
+    Each process has the loss of its share of the batch; what the first one's handlers log, print and draw is then the
+    curve of the run. The gradients, which ``DistributedDataParallel`` averages, are as they were.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: a ``monai.engines.SupervisedTrainer``; attach on all processes.
+        """
+        if idist.get_world_size() > 1:
+            engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: SupervisedTrainer) -> None:
+        """
+        Args:
+            engine: trainer that has just computed its gradients.
+        """
+        loss = engine.state.output[CommonKeys.LOSS].detach().clone()
+        engine.state.output[CommonKeys.LOSS] = idist.all_reduce(loss) / idist.get_world_size()
