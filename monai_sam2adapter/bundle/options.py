@@ -18,6 +18,7 @@ from ..networks.adapters import adapter_names
 from ..networks.nets.adapted_sam2 import WITHOUT_ADAPTER
 from ..networks.nets.dinov2 import DINOV2_VARIANTS
 from ..networks.nets.hiera import POSITIONAL_ENCODINGS
+from ..networks.nets.mask_decoder import OUTPUT_STRIDES
 from ..networks.nets.sam2_config import SAM2_VARIANTS
 from ..networks.utils import FROZEN_DTYPES
 from ..utils import nearest_name, printable
@@ -181,6 +182,9 @@ OPTIONS: Mapping[str, Rule] = {
         _ADAPTERS,
     ),
     "positional_encoding": _one_of(POSITIONAL_ENCODINGS),
+    "output_stride": Rule(
+        "4, 2 or 1", lambda value: _is_integer(value, 1) and value in OUTPUT_STRIDES, written=("4", "2", "1")
+    ),
     "frozen_dtype": _one_of(FROZEN_DTYPES),
     "output_format": _one_of(("nii.gz", "dicom_seg", "png")),
     # some data sets have test sets of their own names

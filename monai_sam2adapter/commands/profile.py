@@ -27,6 +27,7 @@ _NETWORK_OPTIONS = {
     "in_channels": (int, "channels of the images"),
     "out_channels": (int, "number of classes"),
     "positional_encoding": (str, "peg or sam2, of PromptFreeSAM2"),
+    "output_stride": (int, "4, 2 or 1, of PromptFreeSAM2"),
     "dino_variant": (str, "size of DINOv2, of SAM2UNeXT: small, base or large"),
     "dino_size": (int, "side of DINOv2's image in pixels, of SAM2UNeXT"),
 }

@@ -21,15 +21,23 @@ TRAINING_KEYS = {
     *("dataset_dir", "output_dir", "sam2_checkpoint", "variant", "adapter", "positional_encoding", "image_size"),
     *("epochs", "batch_size", "learning_rate", "amp", "device", "num_workers", "resume", "overwrite", "seed"),
     *("cache_rate", "device_transforms", "fold", "split_file", "val_interval", "adapter_config"),
-    *("compile", "accumulation_steps", "activation_checkpointing", "frozen_dtype"),
+    *("compile", "accumulation_steps", "output_stride", "activation_checkpointing", "frozen_dtype"),
 }
 INFERENCE_KEYS = {
     *("dataset_dir", "output_dir", "checkpoint_file", "variant", "adapter", "positional_encoding", "image_size"),
     *("batch_size", "amp", "device", "num_workers", "datalist_key", "output_format", "tta_flips", "largest_component"),
-    *("save_probabilities", "save_uncertainty", "skip_existing", "adapter_config", "compile", "frozen_dtype"),
+    *(
+        "save_probabilities",
+        "save_uncertainty",
+        "skip_existing",
+        "adapter_config",
+        "compile",
+        "frozen_dtype",
+        "output_stride",
+    ),
 }
 # what a network has not
-WITHOUT = {"sam2_unext_segmentation": {"positional_encoding"}}
+WITHOUT = {"sam2_unext_segmentation": {"positional_encoding", "output_stride"}}
 HEADINGS = (
     *("# Model Overview", "## Data", "## Training configuration", "## Performance", "## MONAI Bundle Commands"),
     *("# References", "# License"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .bilinear_up import BilinearUpBlock
+from .detail_refinement import DetailRefinement
 from .double_conv import DoubleConv
 from .hiera_block import HieraBlock, pads_windows
 from .positional_encoding import PositionalEncodingGenerator
@@ -11,6 +12,7 @@ from .receptive_field import ReceptiveFieldBlock
 
 __all__ = [
     "BilinearUpBlock",
+    "DetailRefinement",
     "DoubleConv",
     "HieraBlock",
     "PositionalEncodingGenerator",

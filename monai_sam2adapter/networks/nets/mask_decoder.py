@@ -6,13 +6,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.transformer import TwoWayTransformer
 from torch import nn
 
+from ..blocks import DetailRefinement
 from ..layers import BatchedMLP
 
-__all__ = ["PromptFreeMaskDecoder"]
+__all__ = ["OUTPUT_STRIDES", "PromptFreeMaskDecoder"]
+
+#: pixels of the image in a step of the grid that the head ends in
+OUTPUT_STRIDES = (4, 2, 1)
 
 # As sam2's SAM2Base builds its decoder, which its YAML files leave out.
 _EMBED_DIM, _DEPTH, _MLP_DIM, _NUM_HEADS = 256, 2, 2048, 8
@@ -39,14 +44,18 @@ class PromptFreeMaskDecoder(MaskDecoder):
 
     Args:
         out_channels: number of classes ``K``; 1 for a single sigmoid channel.
+        output_stride: pixels in a step of the finest grid that the classes' kernels see: 4, SAM 2's, or 2 or 1, where
+            :class:`~monai_sam2adapter.networks.blocks.DetailRefinement` adds to it. Defaults to 4.
 
     Raises:
-        ValueError: when ``out_channels`` is below 1.
+        ValueError: when ``out_channels`` is below 1, or ``output_stride`` is another number.
     """
 
-    def __init__(self, out_channels: int) -> None:
+    def __init__(self, out_channels: int, output_stride: int = 4) -> None:
         if out_channels < 1:
             raise ValueError(f"out_channels must be at least 1, got {out_channels}.")
+        if output_stride not in OUTPUT_STRIDES:
+            raise ValueError(f"output_stride must be one of {OUTPUT_STRIDES}, got {output_stride!r}.")
         transformer = TwoWayTransformer(_DEPTH, _EMBED_DIM, _NUM_HEADS, _MLP_DIM)
         super().__init__(
             transformer_dim=_EMBED_DIM, transformer=transformer, use_high_res_features=True, pred_obj_scores=True
@@ -55,6 +64,8 @@ class PromptFreeMaskDecoder(MaskDecoder):
             delattr(self, name)
         self.class_tokens = nn.Embedding(out_channels, _EMBED_DIM)
         self.class_hypernetworks = BatchedMLP(out_channels, (_EMBED_DIM, _EMBED_DIM, _EMBED_DIM, _EMBED_DIM // 8))
+        refined = {"channels": _EMBED_DIM // 8, "in_channels": 3, "scale": 4 // output_stride, "stride": output_stride}
+        self.refinement = DetailRefinement(**refined) if output_stride < 4 else None
 
     @torch.no_grad()
     def init_head(self, token: torch.Tensor, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> None:
@@ -81,15 +92,18 @@ class PromptFreeMaskDecoder(MaskDecoder):
         weights, biases = ([p[0].detach() for p in layers] for layers in (networks.weights, networks.biases))
         return self.class_tokens.weight[0].detach(), weights, biases
 
-    def forward(self, embedding: torch.Tensor, positions: torch.Tensor, skips: Sequence[torch.Tensor]) -> torch.Tensor:
+    def forward(
+        self, embedding: torch.Tensor, positions: torch.Tensor, skips: Sequence[torch.Tensor], image: torch.Tensor
+    ) -> torch.Tensor:
         """
         Args:
             embedding: image embedding at stride 16, ``(B, 256, H, W)``.
             positions: its position encoding, ``(B, 256, H, W)``.
             skips: the encoder's maps at strides 4 and 8, ``(B, 256, 4 H, 4 W)`` and ``(B, 256, 2 H, 2 W)``.
+            image: ``(B, 3, 16 H, 16 W)``; looked at where ``output_stride`` is below 4.
 
         Returns:
-            logits at stride 4, ``(B, K, 4 H, 4 W)``.
+            logits, ``(B, K, 16 H, 16 W)``, interpolated from their grids.
         """
         tokens = self.class_tokens.weight.expand(embedding.shape[0], -1, -1)
         tokens, flat = self.transformer(embedding, positions, tokens)
@@ -98,4 +112,11 @@ class PromptFreeMaskDecoder(MaskDecoder):
         x = act1(norm(upconv1(x) + self.conv_s1(skips[1])))
         x = act2(upconv2(x) + self.conv_s0(skips[0]))
         kernels = self.class_hypernetworks(tokens)  # (B, K, C / 8)
-        return (kernels @ x.flatten(2)).unflatten(2, x.shape[2:])
+        logits = _apply(kernels, x, image)
+        return logits if self.refinement is None else logits + _apply(kernels, self.refinement(x, image), image)
+
+
+def _apply(kernels: torch.Tensor, features: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """The product at each place, interpolated to the size of the image."""
+    logits = (kernels @ features.flatten(2)).unflatten(2, features.shape[2:])
+    return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)

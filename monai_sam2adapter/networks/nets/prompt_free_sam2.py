@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from monai.utils import look_up_option
 from torch import nn
 
@@ -53,6 +52,8 @@ class PromptFreeSAM2(AdaptedSAM2):
         activation_checkpointing: recompute trunk blocks in the backward pass to save memory. Defaults to False.
         pad_windows: pad attention windows as sam2 does, with the same output; faster on a GPU, slower on a CPU.
             Defaults to None: on CUDA.
+        output_stride: pixels in a step of the finest grid that the head sees: 4, or 2 or 1 for structures of few
+            pixels, where two convolutions see the image, too; the logits are those of 4 at first. Defaults to 4.
 
     Raises:
         ValueError: when an option is unknown or does not go with another one.
@@ -82,6 +83,7 @@ class PromptFreeSAM2(AdaptedSAM2):
         adapter_config: AdapterSettings = None,
         activation_checkpointing: bool = False,
         pad_windows: bool | None = None,
+        output_stride: int = 4,
     ) -> None:
         look_up_option(positional_encoding, POSITIONAL_ENCODINGS)
         super().__init__(variant, adapter, in_channels, out_channels, freeze, adapter_config)
@@ -92,7 +94,8 @@ class PromptFreeSAM2(AdaptedSAM2):
         self.sam_prompt_encoder = EmptyPromptEncoder(embed_dim)
         self.no_mem_embed = nn.Parameter(torch.zeros(1, 1, embed_dim))
         nn.init.trunc_normal_(self.no_mem_embed, std=0.02)
-        self.sam_mask_decoder = PromptFreeMaskDecoder(out_channels)
+        self.output_stride = output_stride
+        self.sam_mask_decoder = PromptFreeMaskDecoder(out_channels, output_stride)
         self.positional_encoding = PositionalEncodingGenerator(embed_dim) if positional_encoding == "peg" else None
 
         self._load_freeze_and_adapt(checkpoint, adapter, adapter_config)
@@ -113,14 +116,15 @@ class PromptFreeSAM2(AdaptedSAM2):
         features = self.image_encoder(padded)
         embedding = features[-1] + self.no_mem_embed.permute(0, 2, 1).unsqueeze(-1)
         embedding = embedding + self.sam_prompt_encoder.dense_embedding()
-        logits = self.sam_mask_decoder(embedding, self._positions(embedding), features[:-1])
-        logits = F.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=False)
+        logits = self.sam_mask_decoder(embedding, self._positions(embedding), features[:-1], padded)
         return logits[..., : x.shape[-2], : x.shape[-1]]
 
     @property
     def config(self) -> dict[str, Any]:
         """The settings that define the network's weights, as JSON can hold them."""
-        return {**super().config, "positional_encoding": "sam2" if self.positional_encoding is None else "peg"}
+        positional_encoding = "sam2" if self.positional_encoding is None else "peg"
+        finer = {} if self.output_stride == 4 else {"output_stride": self.output_stride}  # files of before have none
+        return {**super().config, "positional_encoding": positional_encoding, **finer}
 
     def init_head(self, token: torch.Tensor, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> None:
         """Start the class head from SAM 2's mask token and hyper-network, see :class:`PromptFreeMaskDecoder`."""
@@ -156,7 +160,12 @@ class PromptFreeSAM2(AdaptedSAM2):
         }
 
     def _head_modules(self) -> list[nn.Module]:
-        return [self.sam_mask_decoder.class_tokens, self.sam_mask_decoder.class_hypernetworks]
+        decoder = self.sam_mask_decoder
+        return [
+            decoder.class_tokens,
+            decoder.class_hypernetworks,
+            *([decoder.refinement] if decoder.refinement else []),
+        ]
 
     def _positions(self, embedding: torch.Tensor) -> torch.Tensor:
         if self.positional_encoding is not None:

@@ -80,7 +80,7 @@ class TestForward:
         features = net.image_encoder(net.input_projection(x))
         expected = features[2] + net.no_mem_embed.reshape(1, 256, 1, 1)
         expected = expected + net.sam_prompt_encoder.no_mask_embed.weight.reshape(1, 256, 1, 1)
-        ((embedding, positions, skips),) = calls
+        ((embedding, positions, skips, _image),) = calls
         assert relative_error(embedding, expected) < 1e-6
         assert relative_error(positions, net.positional_encoding(expected)) < 1e-6
         assert [torch.equal(skip, feature) for skip, feature in zip(skips, features, strict=False)] == [True, True]
