@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
 from threading import Event
 from typing import Any
 
 import torch
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
+
+from ..inferers import ResizeInferer
 
 __all__ = ["PipelinedEvaluator"]
 
@@ -31,10 +34,26 @@ class PipelinedEvaluator(SupervisedEvaluator):
     An ``inferer`` may return a dictionary, whose entries become those of the output, such as
     :py:class:`monai_sam2adapter.inferers.VolumeSliceInferer` with ``postprocessing``.
 
+    The ``network`` may be an ensemble, a ``torch.nn.ModuleList``, whose probabilities the inferer averages.
+    ``monai.engines.EnsembleEvaluator`` would keep the output of each network, with all classes, for a whole volume.
+
     Arguments are those of ``SupervisedEvaluator``, by their names.
+
+    Raises:
+        ValueError: when there is an ensemble, but the inferer is none that averages.
     """
 
     def __init__(self, **kwargs: Any) -> None:
+        network, inferer = kwargs.get("network"), kwargs.get("inferer")
+        if isinstance(network, torch.nn.ModuleList):
+            if not isinstance(inferer, ResizeInferer):
+                raise ValueError(
+                    f"a {type(inferer).__name__} runs one network, but there is an ensemble of {len(network)}; give "
+                    "one checkpoint_file, or take a VolumeSliceInferer or ResizeInferer, which average."
+                )
+            if kwargs.pop("compile", False):  # each by itself: the list has no forward pass
+                for member in network:
+                    member.compile(**(kwargs.get("compile_kwargs") or {}))
         super().__init__(**kwargs)
         # the part that runs in a thread: an engine without events of its own, since these belong to the main thread
         own = {name: value for name, value in kwargs.items() if name not in _FOR_RESULTS}
@@ -65,17 +84,18 @@ class PipelinedEvaluator(SupervisedEvaluator):
         self._ahead.state.output = None  # whoever takes it decides how long it is in memory
         return {**batchdata, _OUTPUT: output}
 
-    def _until_stopped(
-        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> Any:
-        """The inferer, on a network that ends when nobody waits for the result any more."""
+    def _until_stopped(self, inputs: torch.Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """The inferer, on networks that end when nobody waits for the result any more."""
 
-        def run(*args: Any, **kwargs: Any) -> torch.Tensor:
+        def run(member: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
             if self._stop.is_set():
                 raise CancelledError
-            return network(*args, **kwargs)
+            return member(*args, **kwargs)
 
-        return self.inferer(inputs, run, *args, **kwargs)
+        networks: Any = partial(run, network)
+        if isinstance(network, torch.nn.ModuleList):
+            networks = [partial(run, member) for member in network]
+        return self.inferer(inputs, networks, *args, **kwargs)
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> Any:
         engine.state.output = batchdata.pop(_OUTPUT)

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["average_flips", "sorted_flips"]
+from ..utils import class_probabilities, logits_of
 
-_LEAST = 1e-7  # probability, so that its logarithm is finite
+__all__ = ["average_flips", "sorted_flips"]
 
 
 def sorted_flips(flips: Any) -> list[tuple[int, ...]]:
@@ -56,21 +56,16 @@ def average_flips(
     logits = predict(images)
     if not flips:
         return logits
-    total = _probabilities(logits)
+    total = class_probabilities(logits, dim=1)
     for flip in flips:
         dims = [2 + side for side in flip if side < 2]
         flipped = torch.flip(mirror(images) if 2 in flip else images, dims)
-        total += torch.flip(_probabilities(predict(flipped)), dims)
+        total += torch.flip(class_probabilities(predict(flipped), dim=1), dims)
     total /= 1 + len(flips)
-    return total.logit_(eps=_LEAST) if total.shape[1] == 1 else total.clamp_(min=_LEAST).log_()
+    return logits_of(total, dim=1)
 
 
 def _are_axes(flip: Any) -> bool:
     if not isinstance(flip, (list, tuple)) or not flip:
         return False
     return len(set(flip)) == len(flip) and all(axis in (0, 1, 2) for axis in flip)
-
-
-def _probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """Softmax over the classes, or sigmoid of a single one, float32."""
-    return logits.float().sigmoid() if logits.shape[1] == 1 else logits.float().softmax(dim=1)

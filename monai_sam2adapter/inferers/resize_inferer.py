@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,11 +13,13 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type, ensure_tuple_rep
 
 from ..utils import resize_images
+from .ensembles import average_members
 from .flips import average_flips, sorted_flips
 
 __all__ = ["ResizeInferer"]
 
 _Postprocessing = Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]]
+_Network = Callable[..., torch.Tensor]
 
 
 class ResizeInferer(Inferer):
@@ -29,6 +32,8 @@ class ResizeInferer(Inferer):
     Mirror images (test-time augmentation) are averaged: put in the axes that the anatomy allows to be mirrored, best
     those that training has mirrored: a heart in any orientation, but no abdomen, whose liver would be on the left. The
     result is logits again, of the averaged probabilities.
+
+    So are several networks, an ensemble: each at the size of the images, and the mean of them all.
 
     Args:
         spatial_size: size that the network runs at, in pixels: one number for both sides, or ``(h, w)``. Defaults to
@@ -76,12 +81,13 @@ class ResizeInferer(Inferer):
         self.postprocessing = postprocessing
 
     def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+        self, inputs: torch.Tensor, network: _Network | Sequence[_Network], *args: Any, **kwargs: Any
     ) -> torch.Tensor | dict[str, torch.Tensor]:
         """
         Args:
             inputs: images, ``(B, C, H, W)``, any ``H, W >= 1``; integers are converted to float32.
-            network: 2D network, ``(B, C, h, w)`` to logits ``(B, K, h', w')``.
+            network: 2D network, ``(B, C, h, w)`` to logits ``(B, K, h', w')``; or several in a list or
+                ``torch.nn.ModuleList``.
             args: passed on to ``network``.
             kwargs: passed on to ``network``.
 
@@ -100,15 +106,14 @@ class ResizeInferer(Inferer):
                 "ResizeInferer expects images of shape (B, C, H, W) with at least one pixel, got "
                 f"{tuple(inputs.shape)}; take VolumeSliceInferer for volumes (B, C, H, W, D)."
             )
-        logits = self._predict(_plain_float(inputs), network, *args, **kwargs)
-        return self._named({name: _with_meta_of(inputs, part) for name, part in self._finish(logits, inputs).items()})
+        found = self._predict(_plain_float(inputs), network, *args, **kwargs)
+        return self._named({name: _with_meta_of(inputs, part) for name, part in self._finish(found, inputs).items()})
 
-    def _finish(self, logits: torch.Tensor, inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _finish(self, parts: Mapping[str, torch.Tensor], inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         """What is to be returned of a batch of images, ``(N, ..., h, w)`` each, on the output's device."""
-        parts: Mapping[str, torch.Tensor] = {"pred": logits}
         if self.postprocessing is not None:
             # transforms take the channels first; to them a batch of images is one volume
-            parts = self.postprocessing({"pred": logits.movedim(1, 0)})
+            parts = self.postprocessing({name: part.movedim(1, 0) for name, part in parts.items()})
             parts = {name: part.movedim(0, 1) for name, part in parts.items()}
         return {name: part.to(self.output_device or inputs.device) for name, part in parts.items()}
 
@@ -116,23 +121,27 @@ class ResizeInferer(Inferer):
         return parts["pred"] if set(parts) == {"pred"} else parts
 
     def _predict(
-        self, images: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
+        self, images: torch.Tensor, network: _Network | Sequence[_Network], *args: Any, **kwargs: Any
+    ) -> dict[str, torch.Tensor]:
         """
-        Logits of a batch of images, averaged over the mirror images, ``(N, C, h, w)`` to ``(N, K, h, w)``, float32 at
-        the size of the images.
+        Logits of a batch of images, averaged over the mirror images and the networks, ``(N, C, h, w)`` to
+        ``(N, K, h, w)``, float32 at the size of the images, as ``"pred"``; beside them what ``average_members`` adds.
         """
-        return average_flips(
-            lambda batch: self._predict_once(batch, network, *args, **kwargs), images, self.flips, self._mirror
-        )
+        members = network if isinstance(network, (Sequence, torch.nn.ModuleList)) else [network]
+
+        def predict(member: _Network) -> torch.Tensor:
+            return average_flips(
+                lambda batch: self._predict_once(batch, member, *args, **kwargs), images, self.flips, self._mirror
+            )
+
+        wants_spread = getattr(self.postprocessing, "uncertainty", False)
+        return average_members([partial(predict, member) for member in members], wants_spread)
 
     def _mirror(self, images: torch.Tensor) -> torch.Tensor:
         """Images along the axis that is not one of their sides, mirrored: there is none."""
         return images
 
-    def _predict_once(
-        self, images: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
-    ) -> torch.Tensor:
+    def _predict_once(self, images: torch.Tensor, network: _Network, *args: Any, **kwargs: Any) -> torch.Tensor:
         logits = network(resize_images(images, self.spatial_size or images.shape[-2:]), *args, **kwargs)
         name = type(self).__name__
         if not isinstance(logits, torch.Tensor):

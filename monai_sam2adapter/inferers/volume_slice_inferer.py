@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
 from ..data.slices import slices_with_neighbors
-from .resize_inferer import ResizeInferer, _plain_float, _Postprocessing, _with_meta_of
+from .resize_inferer import ResizeInferer, _Network, _plain_float, _Postprocessing, _with_meta_of
 
 __all__ = ["VolumeSliceInferer"]
 
@@ -25,7 +25,8 @@ class VolumeSliceInferer(ResizeInferer):
     volume in its own size (14 classes of 150 x 512 x 512: 2.2 GB); with ``postprocessing`` they, too, exist for
     ``batch_size`` slices only.
 
-    Slices are resized, and mirror images averaged, by the rule of ``ResizeInferer``, which does the same for images.
+    Slices are resized, and mirror images and networks averaged, by the rule of ``ResizeInferer``, which does the same
+    for images.
 
     Args:
         spatial_size: in-plane size that the network runs at, in pixels: one number for both sides, or one for each of
@@ -85,12 +86,13 @@ class VolumeSliceInferer(ResizeInferer):
         self.flips = [tuple(sorted(sides.index(axis) for axis in flip)) for flip in self.flips]
 
     def __call__(
-        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+        self, inputs: torch.Tensor, network: _Network | Sequence[_Network], *args: Any, **kwargs: Any
     ) -> torch.Tensor | dict[str, torch.Tensor]:
         """
         Args:
             inputs: volumes, ``(B, C, H, W, D)``, any ``H, W, D >= 1``; integers are converted to float32.
-            network: 2D network, ``(N, (2 * num_neighbors + 1) * C, h, w)`` to logits ``(N, K, h', w')``.
+            network: 2D network, ``(N, (2 * num_neighbors + 1) * C, h, w)`` to logits ``(N, K, h', w')``; or
+                several, see ``ResizeInferer``.
             args: passed on to ``network``.
             kwargs: passed on to ``network``.
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from ..utils import require_flags
+from ..utils import class_probabilities, entropy_of, require_flags
 
 __all__ = ["SegmentLogitsd"]
 
@@ -30,7 +29,9 @@ class SegmentLogitsd(MapTransform):
         keys: keys of the logits, ``(K, *spatial)``.
         probabilities: whether to add the key ``"probabilities"``, ``(K, *spatial)``, float32. Defaults to False.
         uncertainty: whether to add the key ``"uncertainty"``, ``(1, *spatial)``, float32: the entropy of the
-            probabilities, divided by that of equal ones, so that it runs from 0 (sure) to 1. Defaults to False.
+            probabilities, divided by that of equal ones, so that it runs from 0 (sure) to 1. Of an ensemble, whose mean
+            comes with ``"member_entropy"``, the mean of its members' entropies, it is how much more there is in the
+            mean: how far the members disagree (mutual information of class and member). Defaults to False.
         allow_missing_keys: whether a key may be missing. Defaults to False.
 
     Raises:
@@ -57,7 +58,8 @@ class SegmentLogitsd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
         Args:
-            data: dictionary with the logits.
+            data: dictionary with the logits; of an ensemble also ``"member_entropy"``, ``(1, *spatial)``, which is
+                taken out.
 
         Returns:
             the same items, the logits replaced by classes, ``(1, *spatial)``, uint8, and the maps; metadata is kept.
@@ -77,23 +79,16 @@ class SegmentLogitsd(MapTransform):
                     "whether the weights are finite."
                 )
             if self.uncertainty:
-                parts = [_entropy(_probabilities(part)) for part in logits.split(_CHUNK, dim=-1)]
-                items["uncertainty"] = torch.cat(parts, dim=-1)
+                chunks = logits.split(_CHUNK, dim=-1)
+                uncertainty = torch.cat(
+                    [entropy_of(class_probabilities(part, dim=0), dim=0) for part in chunks], dim=-1
+                )
+                if "member_entropy" in items:
+                    uncertainty = (uncertainty - items.pop("member_entropy")).clamp(0, 1)
+                items["uncertainty"] = uncertainty
             if self.probabilities:
-                items["probabilities"] = _probabilities(logits)
+                items["probabilities"] = class_probabilities(logits, dim=0)
             # the same as argmax, the first of equals, but four times as fast
             classes = logits >= 0 if len(logits) == 1 else logits.max(dim=0, keepdim=True).indices
             items[key] = classes.to(torch.uint8)
         return items
-
-
-def _probabilities(logits: torch.Tensor) -> torch.Tensor:
-    return logits.float().sigmoid() if len(logits) == 1 else logits.float().softmax(dim=0)
-
-
-def _entropy(probabilities: torch.Tensor) -> torch.Tensor:
-    """Entropy of ``(K, *spatial)``, divided by its maximum, ``(1, *spatial)``."""
-    if len(probabilities) == 1:
-        probabilities = torch.cat([probabilities, 1 - probabilities])
-    entropy = torch.special.entr(probabilities).sum(dim=0, keepdim=True)
-    return (entropy / math.log(len(probabilities))).clamp(0, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files, texts, the machine, and the size of images."""
+"""Files, texts, the machine, the size of images, and probabilities."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from .flags import require_flags
 from .logs import escaping_logger, warn_once
 from .machine import device_name, num_cores
 from .own_files import is_own, own_path, require_own
+from .probabilities import class_probabilities, entropy_of, logits_of
 from .resizing import resize_images
 from .text import nearest_name, printable, spreadsheet_cell
 
 __all__ = [
     "atomic_path",
+    "class_probabilities",
     "device_name",
+    "entropy_of",
     "escaping_logger",
     "is_own",
     "is_same_file",
+    "logits_of",
     "nearest_name",
     "num_cores",
     "own_path",

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Class probabilities of logits, and back: several channels are classes (softmax), a single one the foreground."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["class_probabilities", "entropy_of", "logits_of"]
+
+_LEAST = 1e-7  # probability, so that its logarithm is finite
+
+
+def class_probabilities(logits: torch.Tensor, dim: int) -> torch.Tensor:
+    """
+    Args:
+        logits: any shape, with the channels along ``dim``.
+        dim: axis of the channels.
+
+    Returns:
+        softmax over the channels, or sigmoid of a single one, of the same shape, float32.
+    """
+    return logits.float().sigmoid() if logits.shape[dim] == 1 else logits.float().softmax(dim)
+
+
+def logits_of(probabilities: torch.Tensor, dim: int) -> torch.Tensor:
+    """
+    The inverse of :func:`class_probabilities`, in place.
+
+    Args:
+        probabilities: of classes, with the channels along ``dim``; changed.
+        dim: axis of the channels.
+
+    Returns:
+        the same tensor, finite logits whose probabilities these are, to 1e-7.
+    """
+    if probabilities.shape[dim] == 1:
+        return probabilities.logit_(eps=_LEAST)
+    return probabilities.clamp_(min=_LEAST).log_()
+
+
+def entropy_of(probabilities: torch.Tensor, dim: int) -> torch.Tensor:
+    """
+    Args:
+        probabilities: of classes, with the channels along ``dim``.
+        dim: axis of the channels.
+
+    Returns:
+        their entropy, divided by that of equal ones: 0 (sure) to 1; one channel along ``dim``.
+    """
+    import torch  # the command line imports this room, and PyTorch takes seconds
+
+    if probabilities.shape[dim] == 1:
+        probabilities = torch.cat([probabilities, 1 - probabilities], dim)
+    entropy = torch.special.entr(probabilities).sum(dim, keepdim=True)
+    return (entropy / math.log(probabilities.shape[dim])).clamp(0, 1)
