@@ -64,6 +64,10 @@ def check_options() -> None:
     files = _own_files(config)
     problems = [*_unknown_keys(config, files), *_unknown_arguments(config), *_wrong_values(config)]
     problems += [problem for file in files for problem in _wrong_in_place(config, file)]
+    if "trt_args" in config and isinstance(config.get("checkpoint_file"), (list, tuple)):
+        problems.append(
+            "TensorRT runs one network, not an ensemble: give one checkpoint_file, or PyTorch's config alone."
+        )
     problems = problems or [*_wrong_values(config, parser), *_wrong_settings(parser)]
     if len(problems) > 1:
         problems = [f"{len(problems)} options are wrong:", *problems]

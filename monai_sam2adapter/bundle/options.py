@@ -162,7 +162,11 @@ OPTIONS: Mapping[str, Rule] = {
         "a path, or for inference a list of paths",
         lambda value: value is None or _is_path(value) or (isinstance(value, (list, tuple)) and bool(value)),
     ),
-    **dict.fromkeys(("bundle_root", "output_dir", "checkpoint_file"), _PATH),
+    **dict.fromkeys(("bundle_root", "output_dir"), _PATH),
+    "checkpoint_file": Rule(
+        f"{_PATH.expected}, or for an ensemble a list of different ones",
+        lambda value: _is_place(value) or _are_names(value, _is_place),
+    ),
     **dict.fromkeys(("sam2_checkpoint", "dinov2_checkpoint", "init_checkpoint", "split_file"), _or_none(_PATH)),
     "datalist_key": _or_none(Rule("a text", _is_text)),
     "label_pattern": Rule(

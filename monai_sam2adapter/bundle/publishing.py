@@ -115,7 +115,7 @@ def _read_results(evaluation_dir: Path, weights: Path) -> dict[str, Any]:
     if results is None:
         raise FileNotFoundError(f"{evaluation_dir} holds no results.json; name the folder that evaluation wrote to.")
     checkpoint = str(results.get("about", {}).get("checkpoint", "an unknown file"))
-    if sha256_of_file(weights) not in checkpoint:
+    if not checkpoint.endswith(f"SHA-256 {sha256_of_file(weights)}") or checkpoint.startswith("ensemble"):
         raise ValueError(
             f"{evaluation_dir} has scores of {checkpoint}, not of {weights}; evaluate the weights that are published."
         )

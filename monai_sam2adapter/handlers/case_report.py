@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data import decollate_batch
+from monai.utils import ensure_tuple
 from PIL import Image
 
 from .._version import __version__
@@ -82,7 +83,8 @@ class CaseReportSaver:
         slice_axis: spatial axis of volumes that is cut into slices for pictures. Defaults to -1.
         title: headline of the report. Defaults to "Evaluation".
         about: what else to say of the run, such as data set and split, by its name. Defaults to nothing.
-        checkpoint_file: the file of weights, to be named with its SHA-256. Defaults to None.
+        checkpoint_file: the file of weights, or a list of those of an ensemble, to be named with its SHA-256. Defaults
+            to None.
         background_name: what class 0 is called in pooled scores and confusion matrix. Defaults to "background".
         overwrite: whether to replace files that no run has written, or that were changed since. Defaults to False.
 
@@ -101,7 +103,7 @@ class CaseReportSaver:
         slice_axis: int = -1,
         title: str = "Evaluation",
         about: Mapping[str, Any] | None = None,
-        checkpoint_file: str | os.PathLike[str] | None = None,
+        checkpoint_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         background_name: str = "background",
         overwrite: bool = False,
     ) -> None:
@@ -232,8 +234,10 @@ class CaseReportSaver:
             f"numpy {np.__version__}, Python {platform.python_version()}",
         }
         if self.checkpoint_file is not None:
-            path = Path(self.checkpoint_file)
-            about["checkpoint"] = f"{path}, SHA-256 {sha256_of_file(path)}" if path.is_file() else f"{path}, not found"
+            files = [Path(file) for file in ensure_tuple(self.checkpoint_file)]
+            checksums = [f"SHA-256 {sha256_of_file(file)}" if file.is_file() else "not found" for file in files]
+            members = [f"{file}, {checksum}" for file, checksum in zip(files, checksums, strict=True)]
+            about["checkpoint"] = f"ensemble of {len(files)}: " * (len(files) > 1) + "; ".join(members)
         return {key: str(value) for key, value in about.items()}
 
 

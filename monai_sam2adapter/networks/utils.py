@@ -59,8 +59,12 @@ def cast_frozen_weights(net: _Module, dtype: str) -> _Module:
     """
     Hold a network's frozen weights in another precision, see :meth:`AdaptedSAM2.cast_frozen`; for configs of bundles.
 
+    The members of an ensemble then share what is frozen and the same in all, as SAM 2's weights are: it is in memory
+    once.
+
     Args:
-        net: a network, also of another package as long as nothing is to be cast.
+        net: a network, also of another package as long as nothing is to be cast; or an ensemble of them, a
+            ``torch.nn.ModuleList``.
         dtype: "float32" leaves every network as it is, "bfloat16" casts.
 
     Returns:
@@ -69,6 +73,11 @@ def cast_frozen_weights(net: _Module, dtype: str) -> _Module:
     Raises:
         ValueError: when the dtype is unknown, or is "bfloat16" and the network is none of this package.
     """
+    if isinstance(net, nn.ModuleList):
+        for member in net:
+            cast_frozen_weights(member, dtype)
+            _share_frozen(net[0], member)
+        return net
     bare, chosen = unwrap_network(net), look_up_option(dtype, FROZEN_DTYPES)
     if isinstance(bare, AdaptedSAM2):
         bare.cast_frozen(chosen)
@@ -98,6 +107,14 @@ def parameter_table(model: HasParameterGroups) -> str:
     for part, trained, total in rows:
         lines.append(f"{part:<20} {trained:>14,} {total:>14,} {trained / max(total, 1):>8.1%}")
     return "\n".join(lines)
+
+
+def _share_frozen(net: nn.Module, other: nn.Module) -> None:
+    """Let the frozen weights of the other network be those of ``net`` where they are equal."""
+    own = dict(net.named_parameters())
+    for name, parameter in other.named_parameters():
+        if not parameter.requires_grad and name in own and torch.equal(own[name], parameter):
+            parameter.data = own[name].data
 
 
 def _reparameterize_of(module: nn.Module) -> Callable[[], None] | None:

@@ -109,6 +109,7 @@ def test_every_wrong_value_of_every_option_is_named(key: str) -> None:
         ("normalization", [[{"mean": 1.0, "std": 2.0}], [{}], [{"lower": 0, "upper": 1}, {}]]),
         ("dataset_dir", ["x", ["a", "b"], "['a','b']"]),
         ("sam2_checkpoint", ["random", "x.pt", None]),
+        ("checkpoint_file", ["x.pt", ["x.pt"], ["x.pt", "y.pt"]]),
     ],
 )
 def test_right_values_pass(key: str, values: list[Any]) -> None:
@@ -134,7 +135,7 @@ def test_right_values_pass(key: str, values: list[Any]) -> None:
         ("cache_rate", [1.1, -0.1]),
         ("ignore_label", [256]),
         ("output_dir", ["results ::2", ""]),  # MONAI has made "::" of "#"
-        ("checkpoint_file", ["a::b.pt"]),
+        ("checkpoint_file", ["a::b.pt", [], ["a.pt", "a.pt"], ["a.pt", "a::b.pt"], [["a.pt"]]]),
     ],
 )
 def test_wrong_values_of_the_right_type_do_not(key: str, values: list[Any]) -> None:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from monai.utils import ensure_tuple
 
 from ...utils.files import is_same_file, read_json, write_json
 from ...utils.logs import escaping_logger
@@ -68,13 +69,14 @@ def keep_description(
 
 
 def read_description(
-    checkpoint_file: str | os.PathLike[str], default: Mapping[str, Any] | None = None
+    checkpoint_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    default: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """
     Read what ``keep_description`` has written beside weights.
 
     Args:
-        checkpoint_file: the weights.
+        checkpoint_file: the weights, or a list of those of an ensemble.
         default: what to return when there are no weights either, so that a network can be built without them. Defaults
             to None: that is an error.
 
@@ -83,11 +85,27 @@ def read_description(
 
     Raises:
         FileNotFoundError: when there is no description beside the weights.
-        ValueError: when it is damaged.
+        ValueError: when it is damaged, or members of an ensemble have other classes, normalization or slices.
     """
-    path = Path(checkpoint_file).expanduser().with_name(DESCRIPTION_FILE)
+    files = [Path(file).expanduser() for file in ensure_tuple(checkpoint_file)]
+    if len(files) == 1:
+        return _read_one(files[0], default)
+    content, *others = (_read_one(file) for file in files)
+    for file, other in zip(files[1:], others, strict=True):
+        changed = [key for key in _FIXED if other.get(key) != content.get(key)]
+        if changed:
+            raise ValueError(
+                f"{file} was trained with {changed[0]} {other.get(changed[0])!r}, {files[0]} with "
+                f"{content.get(changed[0])!r}: they make no ensemble, since images are prepared once for all. Train "
+                "the folds by train_folds, which has the same for all, or leave one of the two out."
+            )
+    return content
+
+
+def _read_one(checkpoint_file: Path, default: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    path = checkpoint_file.with_name(DESCRIPTION_FILE)
     content = read_json(path)
-    if content is None and default is not None and not Path(checkpoint_file).expanduser().is_file():
+    if content is None and default is not None and not checkpoint_file.is_file():
         return dict(default)
     if content is None:
         raise FileNotFoundError(

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of whole trained networks: the best one of a training, and its last epoch."""
+"""Files of whole trained networks: the best one of a training, its last epoch, and several for an ensemble."""
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
+from monai.utils import ensure_tuple
+from torch import nn
 
 from .match import SAM2Net, describe_options, match_tensors
 from .read import CheckpointMismatchError, existing_file, read_content, tensors_in
@@ -19,17 +21,15 @@ from .wrappers import unwrap_network
 
 __all__ = ["load_network_weights"]
 
-_Network = TypeVar("_Network")
+_Path = str | os.PathLike[str]
 
 
 def load_network_weights(
-    net: _Network,
-    path: str | os.PathLike[str],
-    sam2_checkpoint: str | os.PathLike[str] | None = None,
-    dino_checkpoint: str | os.PathLike[str] | None = None,
-) -> _Network:
+    net: Any, path: _Path | Sequence[_Path], sam2_checkpoint: _Path | None = None, dino_checkpoint: _Path | None = None
+) -> Any:
     """
-    Load a whole trained network strictly: a bundle's ``models/model.pt``, or ``last.pt`` of the last epoch.
+    Load a whole trained network strictly: a bundle's ``models/model.pt``, or ``last.pt`` of the last epoch; or several
+    of them, of folds or seeds, as an ensemble.
 
     ``last.pt`` lacks the frozen weights. They come from the network when it has them, else from the ``model.pt`` beside
     the file, else from ``sam2_checkpoint`` and ``dino_checkpoint``, and have to be those that it was trained on. All
@@ -37,21 +37,39 @@ def load_network_weights(
 
     Args:
         net: network with the options of the saved one, changed in place.
-        path: the file.
+        path: the file, or a list of different ones. A list of one is that one alone.
         sam2_checkpoint: path or catalog name of SAM 2's weights. Needed only for a ``last.pt`` alone. Defaults to None.
         dino_checkpoint: the same for a network with DINOv2. Defaults to None.
 
     Returns:
-        the same network.
+        the same network; of several files a ``torch.nn.ModuleList`` of it and copies of it, in their order, which
+        :py:class:`monai_sam2adapter.engines.PipelinedEvaluator` runs.
 
     Raises:
         FileNotFoundError: when there is no such file.
+        ValueError: when the list is empty, or a file is in it twice.
         UnsafeCheckpointError: when the file holds more than tensors and plain containers.
         CheckpointFormatError: when the file is truncated, damaged, or no checkpoint.
         CheckpointMismatchError: when the file is of a network with other options, where the message names those of the
             file, or when the frozen weights that it was trained on are not found.
     """
-    path = existing_file(path, "there are no trained weights at {}; train first, or give another file.")
+    files = [
+        existing_file(one, "there are no trained weights at {}; train first, or give another file.")
+        for one in ensure_tuple(path)
+    ]
+    if not files:
+        raise ValueError("the list of trained weights is empty; name a file, or several for an ensemble.")
+    places = [file.resolve() for file in files]
+    for file, place in zip(files, places, strict=True):
+        if places.count(place) > 1:
+            raise ValueError(f"{file} is in the list of trained weights twice; name each member of an ensemble once.")
+    nets = [net, *(copy.deepcopy(net) for _ in files[1:])]
+    for member, file in zip(reversed(nets), reversed(files), strict=True):  # the given one when nothing can fail more
+        _load(member, file, sam2_checkpoint, dino_checkpoint)
+    return net if len(nets) == 1 else nn.ModuleList(nets).train(net.training)
+
+
+def _load(net: Any, path: Path, sam2_checkpoint: _Path | None, dino_checkpoint: _Path | None) -> None:
     content = read_content(path)
     bare: Any = unwrap_network(net)
     saved, own = tensors_in(content, path), bare.state_dict()
@@ -66,7 +84,6 @@ def load_network_weights(
     match_tensors(saved, own, path, "a whole one", options)
     bare.load_state_dict(saved)
     bare.base_checkpoint = f"the one in {path.name}"  # the file does not tell its name
-    return net
 
 
 def _find_base(
