@@ -98,6 +98,17 @@ METRIC_PROTOCOLS: dict[str, MetricProtocol] = {
         False,
         partial(CaseVolumeMetric, "difference"),
     ),
+    "volume_error_ml": MetricProtocol(
+        "Volume error (ml)",
+        "Predicted minus true volume; the mean is the bias. In neither prediction nor truth: no value. Not there: "
+        f"0 ml. {_AVERAGE}",
+        create=partial(CaseVolumeMetric, "error"),
+    ),
+    "volume_error_percent": MetricProtocol(
+        "Volume error (%)",
+        f"Predicted minus true volume, in percent of the true one. Not in the truth: no value. {_AVERAGE}",
+        create=partial(CaseVolumeMetric, "percent"),
+    ),
     "dice_transunet": MetricProtocol(
         "Dice (TransUNet)",
         f"Dice by TransUNet's rule. Only predicted: 1. Not predicted: 0, also where the truth has none. {_TRANSUNET}",

@@ -21,7 +21,8 @@ def draw_box_plot(values: np.ndarray, class_names: Sequence[str], title: str, lo
     times that range.
 
     Args:
-        values: NaN where there is no value, but not everywhere, ``(N, K)``; 0 to 1 unless ``logarithmic``.
+        values: NaN where there is no value, but not everywhere, ``(N, K)``. From 0 to 1 the axis shows this range, as
+            in every report; else that of the values.
         class_names: names of the ``K`` classes.
         title: of the vertical axis.
         logarithmic: whether the vertical axis is logarithmic above 1, for distances: those of missed structures are
@@ -47,7 +48,7 @@ def draw_box_plot(values: np.ndarray, class_names: Sequence[str], title: str, lo
         axes.set_yscale("symlog", linthresh=1)
         axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.set_ylim(-0.1, 2 * max(1.0, np.nanmax(values)))  # matplotlib leaves no room for the extreme points
-    else:
+    elif np.nanmin(values) >= 0 and np.nanmax(values) <= 1:
         axes.set_ylim(-0.02, 1.02)  # the same in every report, so that two can be compared
     axes.grid(axis="y", alpha=0.3)
     content = io.BytesIO()

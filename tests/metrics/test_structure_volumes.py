@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.metrics import AbsoluteVolumeDifferenceMetric
 from monai.networks.utils import one_hot
 
 from monai_sam2adapter.metrics import CaseVolumeMetric, create_metrics
@@ -30,12 +31,33 @@ PRED, TRUTH = volume(c1=10), volume(c1=30, c2=4)
 
 @pytest.mark.parametrize(
     ("of", "expected"),
-    [("prediction", [0.3, 0, 0]), ("truth", [0.9, 0.12, 0]), ("difference", [0.6, 0.12, NAN])],
+    [
+        ("prediction", [0.3, 0, 0]),
+        ("truth", [0.9, 0.12, 0]),
+        ("difference", [0.6, 0.12, NAN]),
+        ("error", [-0.6, -0.12, NAN]),
+        ("percent", [100 * (10 - 30) / 30, -100, NAN]),
+    ],
 )
 def test_volumes_by_hand(of: str, expected: list[float]) -> None:
     metric = CaseVolumeMetric(of)
     metric(y_pred=PRED, y=TRUTH)
     torch.testing.assert_close(metric.aggregate("none"), torch.tensor([expected]), equal_nan=True)
+
+
+def test_only_predicted_has_an_error_in_ml_and_none_in_percent() -> None:
+    for name, expected in (("volume_error_ml", [0.6, 0.12, NAN]), ("volume_error_percent", [200, NAN, NAN])):
+        metric = create_metrics([name])[name]
+        metric(y_pred=TRUTH, y=PRED)
+        torch.testing.assert_close(metric.aggregate("none"), torch.tensor([expected]), equal_nan=True)
+
+
+def test_difference_is_that_of_monai_in_voxels() -> None:
+    oracle = AbsoluteVolumeDifferenceMetric(include_background=False, reduction="none", ignore_empty=False)
+    ours = CaseVolumeMetric()
+    for metric in (oracle, ours):
+        metric(y_pred=PRED, y=TRUTH)
+    torch.testing.assert_close(ours.aggregate("none")[:, :2], oracle.aggregate()[:, :2] * 0.03)
 
 
 def test_ignored_voxels_have_no_volume() -> None:

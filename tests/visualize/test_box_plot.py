@@ -32,3 +32,11 @@ def test_box_plot_shows_all_names_and_empty_classes_without_a_warning(logarithmi
     assert ink(picture).mean() > 0.01
     assert ink(fuller).sum() > ink(picture).sum()
     assert draw_box_plot(values, NAMES, "HD95 ($mm)", logarithmic) == fuller, "the same each time"
+
+
+def test_values_beyond_0_to_1_are_shown() -> None:
+    """Volumes in ml, and errors below 0."""
+    for scale, shift in ((300, 0), (40, -20)):
+        values = np.random.default_rng(0).uniform(size=(9, 2)) * scale + shift
+        boxes = ink(draw_box_plot(values, NAMES[:2], "ml"))[20:-120, 60:]
+        assert boxes.mean() > 1.5 * ink(draw_box_plot(np.full((9, 2), 0.5), NAMES[:2], "ml"))[20:-120, 60:].mean()
