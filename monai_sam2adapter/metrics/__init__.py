@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .bootstrap import bootstrap_interval, case_means
+from .calibration import CaseCalibrationErrorMetric
 from .case_scores import (
     CaseDiceMetric,
     CaseDistanceScores,
@@ -14,7 +15,7 @@ from .case_scores import (
     CaseSurfaceDistanceMetric,
 )
 from .pooled import PooledDiceMetric, PooledIoUMetric, PooledScores
-from .protocols import METRIC_PROTOCOLS, MetricProtocol, create_metrics
+from .protocols import METRIC_PROTOCOLS, MetricProtocol, create_metrics, need_probabilities
 from .saliency import (
     CaseEMeasureMetric,
     CaseFMeasureMetric,
@@ -29,6 +30,7 @@ from .volumes import CaseVolumeMetric
 
 __all__ = [
     "METRIC_PROTOCOLS",
+    "CaseCalibrationErrorMetric",
     "CaseDiceMetric",
     "CaseDistanceScores",
     "CaseEMeasureMetric",
@@ -53,4 +55,5 @@ __all__ = [
     "bootstrap_interval",
     "case_means",
     "create_metrics",
+    "need_probabilities",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..utils.text import nearest_name
+from .calibration import CaseCalibrationErrorMetric
 from .case_scores import (
     CaseDiceMetric,
     CaseHausdorffDistanceMetric,
@@ -16,11 +17,11 @@ from .case_scores import (
     CaseSurfaceDistanceMetric,
 )
 from .pooled import PooledDiceMetric, PooledIoUMetric
-from .saliency import CaseEMeasureMetric, CaseFMeasureMetric, CaseMAEMetric, CaseSMeasureMetric
+from .saliency import CaseEMeasureMetric, CaseFMeasureMetric, CaseMAEMetric, CaseSMeasureMetric, ScoredMap
 from .transunet import TransUNetDiceMetric, TransUNetHausdorffDistanceMetric
 from .volumes import CaseVolumeMetric
 
-__all__ = ["METRIC_PROTOCOLS", "MetricProtocol", "create_metrics"]
+__all__ = ["METRIC_PROTOCOLS", "MetricProtocol", "create_metrics", "need_probabilities"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,10 @@ _CURVE = f"{_MAP} Maps cut at 256 thresholds:"
 _ADAPTIVE = f"{_MAP} Map cut at twice its mean:"
 _E = "E-measure (Fan et al. 2018). No object in the truth: the part of the pixels that are not predicted."
 _F = "F-measure, 1.3 P R / (0.3 P + R) of precision and recall. No object in the truth: 0."
+_CALIBRATION = (
+    "Calibration error: voxels in 20 bins by their probability of the class, in each the mean probability against the "
+    f"part that is of the class (Guo et al. 2017, as MONAI has it). Every case counts. {_AVERAGE} Over the bins:"
+)
 
 METRIC_PROTOCOLS: dict[str, MetricProtocol] = {
     "dice": MetricProtocol(
@@ -161,6 +166,18 @@ METRIC_PROTOCOLS: dict[str, MetricProtocol] = {
         create=partial(CaseFMeasureMetric, "adaptive"),
     ),
     "mae": MetricProtocol("MAE", f"Mean absolute difference of probability and truth. {_MAP}", False, CaseMAEMetric),
+    "ece": MetricProtocol(
+        "ECE", f"{_CALIBRATION} weighed by their number of voxels.", False, CaseCalibrationErrorMetric
+    ),
+    "ace": MetricProtocol(
+        "ACE",
+        f"{_CALIBRATION} the mean of those that hold a voxel.",
+        False,
+        partial(CaseCalibrationErrorMetric, "average"),
+    ),
+    "mce": MetricProtocol(
+        "MCE", f"{_CALIBRATION} the largest error.", False, partial(CaseCalibrationErrorMetric, "maximum")
+    ),
 }
 """Metrics by their names in the bundles' evaluate.json, which are also columns of the reports; a new one goes here."""
 
@@ -187,3 +204,17 @@ def create_metrics(names: Sequence[str], ignore_index: int | None = None) -> dic
             raise ValueError(f"there is no metric {name!r}; {nearest_name(name, known)}")
         metrics[name] = create(ignore_index=ignore_index)
     return metrics
+
+
+def need_probabilities(names: Sequence[str]) -> bool:
+    """
+    Args:
+        names: of metrics, keys of :py:data:`METRIC_PROTOCOLS`.
+
+    Returns:
+        whether one of them scores probabilities, which are kept only then: they take 4 bytes a voxel and class.
+
+    Raises:
+        ValueError: as :py:func:`create_metrics`.
+    """
+    return any(metric.case_type is ScoredMap for metric in create_metrics(names).values())

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.utils import MetricReduction, look_up_option, optional_import
 
 from .case_scores import CaseScores
@@ -32,21 +33,48 @@ class ScoredMap:
     Probabilities and mask of one case. E- and F-measure are computed when they are first asked for, and kept.
 
     Args:
-        y_pred: probabilities, ``(K, X, Y)``.
+        y_pred: probabilities, ``(K, *spatial)``.
         y: masks of 0 and 1, of the same shape.
         ignore_index: what marks pixels that do not count, see :py:class:`ScoredCase`. S-measure and weighted F-measure
             need the whole image: for them these pixels are background without a prediction. Defaults to None.
 
+    Attributes:
+        device: where the probabilities were.
+        probabilities: as given, 0 where a pixel does not count.
+        truth: masks, likewise.
+        counted: which pixels count, ``(*spatial)``.
+
     Raises:
-        ValueError: when the two are no images of one shape, or a value is out of its range.
+        ValueError: when the two are not of one shape, or a value is out of its range. E-, F- and S-measure and MAE:
+            when they are no images, ``(K, X, Y)``.
     """
 
     def __init__(self, y_pred: torch.Tensor, y: torch.Tensor, ignore_index: int | None = None) -> None:
         counted, y_pred, y = without_ignored(y_pred, y, ignore_index)
         _check(y_pred, y)
         self.device = y_pred.device
-        self.images = y_pred.double().numpy(force=True), y.bool().numpy(force=True)
-        self.pixels = self.images if counted.all() else tuple(image[:, None, counted] for image in self.images)
+        self.probabilities, self.truth = (
+            image.as_tensor() if isinstance(image, MetaTensor) else image for image in (y_pred, y)
+        )
+        self.counted = torch.from_numpy(counted).to(self.device)
+
+    @cached_property
+    def images(self) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities and masks of images, ``(K, X, Y)`` each."""
+        if self.truth.ndim != 3:
+            raise ValueError(
+                f"measures of salient objects are of images (K, X, Y), got {tuple(self.truth.shape)}; leave them out "
+                "of metrics for volumes."
+            )
+        return self.probabilities.double().numpy(force=True), self.truth.bool().numpy(force=True)
+
+    @cached_property
+    def pixels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Those that count."""
+        if self.counted.all():
+            return self.images
+        probabilities, masks = (image[:, None, self.counted.numpy(force=True)] for image in self.images)
+        return probabilities, masks
 
     def step(self, measure: str) -> list[Any]:
         """
@@ -264,9 +292,9 @@ def _at_thresholds(statistic: str, curve: np.ndarray, adaptive: float) -> float 
 
 
 def _check(y_pred: torch.Tensor, y: torch.Tensor) -> None:
-    if y_pred.shape != y.shape or y.ndim != 3:
+    if y_pred.shape != y.shape or y.ndim < 2:
         raise ValueError(
-            f"expected probabilities and masks of one shape (K, X, Y), got {tuple(y_pred.shape)} and "
+            f"expected probabilities and masks of one shape (K, *spatial), got {tuple(y_pred.shape)} and "
             f"{tuple(y.shape)}; resize the prediction to the mask first."
         )
     low, high = y_pred.min().item(), y_pred.max().item()

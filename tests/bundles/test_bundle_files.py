@@ -110,6 +110,15 @@ def test_validation_and_inference_prepare_images_alike(bundle: Path) -> None:
     assert turned == ("Invertd" in str(inference["postprocessing"]))
 
 
+def test_evaluation_and_inference_keep_the_largest_component_alike(bundle: Path) -> None:
+    evaluate, inference = read(bundle, "evaluate"), read(bundle, "inference")
+    lists = (evaluate["validate#postprocessing#transforms"], inference["postprocessing"]["transforms"])
+    steps = [[step for step in steps if step.get("_disabled_") == "$not @largest_component"] for steps in lists]
+    assert steps[0] == steps[1]
+    assert len(steps[0]) == 1
+    assert evaluate["largest_component"] is inference["largest_component"] is False
+
+
 def test_training_and_inference_describe_one_network(bundle: Path) -> None:
     train, inference = read(bundle, "train"), read(bundle, "inference")
     # saves memory in the backward pass, which inference has not

@@ -155,7 +155,7 @@ class TestKnownCases:
         (torch.full_like(OBJECT, torch.nan), OBJECT, "values from nan to nan"),
         (OBJECT, 0.5 * OBJECT, r"the mask holds values other than 0 and 1 \(from 0 to 0.5\)"),
         (OBJECT[..., :9], OBJECT, r"one shape .* got \(1, 40, 9\) and \(1, 40, 30\)"),
-        (OBJECT[..., None], OBJECT[..., None], r"one shape \(K, X, Y\)"),
+        (OBJECT[..., None], OBJECT[..., None], r"of images \(K, X, Y\), got \(1, 40, 30, 1\)"),
     ],
     ids=["logits", "nan", "soft mask", "shapes", "volume"],
 )

@@ -96,7 +96,9 @@ def test_protocol_is_told_and_an_unknown_one_is_named() -> None:
 def test_every_protocol_says_what_n_is_or_that_all_count(name) -> None:
     protocol = METRIC_PROTOCOLS[name]
     assert "(n)" in protocol.text or "n: cases" in protocol.text or "Every case counts" in protocol.text
-    assert protocol.larger_is_better != name.startswith(("hd95", "asd", "mae", "volume_difference"))
+    assert protocol.larger_is_better != name.startswith(
+        ("hd95", "asd", "mae", "volume_difference", "ece", "ace", "mce")
+    )
 
 
 @pytest.mark.parametrize(
