@@ -9,7 +9,7 @@ import pickle
 import platform
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from PIL import Image
 
 from .._version import __version__
 from ..reports import (
+    AGREEMENT_FILES,
     REPORT_FILES,
     evaluation_results,
     example_cases,
@@ -54,6 +55,9 @@ class CaseReportSaver:
     - ``summary.csv``: one row for each metric and class: ``metric,class,mean,ci95_low,ci95_high,std,median,min,max,
       n_valid``, over the cases that have a value. The class ``mean`` averages the classes that have a value, as the key
       metric does; its ``std`` to ``max`` are ``nan``, as are those of pooled scores, which have one value for all.
+    - ``patients.csv``, ``agreement.csv`` and ``bland_altman_MEASURE.png``, where there is an ``agreement``: one row for
+      each measure and patient, ``patient,measure,unit,reference,predicted,difference``; one for each measure,
+      ``measure,unit,n,bias,sd,limit_low,limit_high``; and a plot of each. ``results.json`` has them as ``agreement``.
     - ``report.html``: the same for the eye, in one file: tables, box plots, confusion matrix, pictures of the worst,
       the median and the best case by the first metric, and what each number means.
 
@@ -87,6 +91,9 @@ class CaseReportSaver:
             to None.
         background_name: what class 0 is called in pooled scores and confusion matrix. Defaults to "background".
         overwrite: whether to replace files that no run has written, or that were changed since. Defaults to False.
+        agreement: what is measured of patients with several cases, such as
+            :py:class:`monai_sam2adapter.reports.CardiacFunction`: called with names and scores of the cases, and
+            ``metrics`` that it needs; without these there is none, as the log says. Defaults to None.
 
     Raises:
         ValueError: when ``class_names`` or ``metrics`` is empty, or holds a name twice.
@@ -106,6 +113,7 @@ class CaseReportSaver:
         checkpoint_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         background_name: str = "background",
         overwrite: bool = False,
+        agreement: Callable[..., dict[str, Any]] | None = None,
     ) -> None:
         for argument, names in (("class_names", class_names), ("metrics", metrics)):
             if not names or len(set(names)) < len(names):
@@ -122,6 +130,7 @@ class CaseReportSaver:
         self.checkpoint_file = checkpoint_file
         self.background_name = background_name
         self.overwrite = overwrite
+        self.agreement = agreement
         self._cases: list[tuple[str, str]] = []  # name and source, of this process
         self._planes: dict[str, bytes] = {}  # what to draw by source
         self._undrawn: list[str] = []  # name and error
@@ -142,7 +151,8 @@ class CaseReportSaver:
         """
         require_flags(overwrite=overwrite)
         if not overwrite:
-            require_own(Path(output_dir) / name for name in REPORT_FILES)
+            folder = Path(output_dir)
+            require_own(path for pattern in (*REPORT_FILES, *AGREEMENT_FILES) for path in folder.glob(pattern))
         require_writable(output_dir)
 
     def attach(self, engine: Engine) -> None:
@@ -197,6 +207,7 @@ class CaseReportSaver:
             "about": self._about(),
             **evaluation_results(names, self.class_names, scores, confusions, self.background_name),
         }
+        results |= self._agreement(names, scores)
         pictures = []
         for source, caption in examples.items():
             try:
@@ -225,6 +236,13 @@ class CaseReportSaver:
                 f"the metrics have scored {wrong} cases, expected {n_cases}; attach the report to them all."
             )
         return {name: values if values.ndim == 3 else values.astype(float) for name, values in tables.items()}
+
+    def _agreement(self, names: Sequence[str], scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        needed: Sequence[str] = getattr(self.agreement, "metrics", ())
+        missing = [name for name in needed if name not in scores]
+        if missing:
+            logger.warning("No agreement over the patients: it needs %s among the metrics.", " and ".join(missing))
+        return {"agreement": self.agreement(names, scores)} if self.agreement and not missing else {}
 
     def _about(self) -> dict[str, Any]:
         about = {

@@ -17,14 +17,19 @@ from ..visualize import draw_box_plot
 __all__ = ["render_html_report"]
 
 
-def render_html_report(results: Mapping[str, Any], pictures: Sequence[tuple[str, bytes]] = ()) -> str:
+def render_html_report(
+    results: Mapping[str, Any],
+    pictures: Sequence[tuple[str, bytes]] = (),
+    agreement_plots: Sequence[tuple[str, bytes]] = (),
+) -> str:
     """
     Write the page. Nothing in it is loaded from elsewhere; a browser shows it from a mail or without a network.
 
     Args:
         results: as :py:func:`evaluation_results` gives them, and ``title`` (text) and ``about`` (what to say of the
-            run, texts by their names).
+            run, texts by their names); ``agreement`` where there is one.
         pictures: captions and PNG files of example cases.
+        agreement_plots: captions and PNG files, one for each measure of the agreement.
 
     Returns:
         HTML that is well-formed XML, too.
@@ -47,6 +52,8 @@ def render_html_report(results: Mapping[str, Any], pictures: Sequence[tuple[str,
         pooled=list(results["pooled"].values()),
         plots=_encode(_box_plots(results, values)),
         pictures=_encode(pictures),
+        agreement=results.get("agreement"),
+        agreement_plots=_encode(agreement_plots),
         case_means=list(zip(results["cases"], means.tolist(), strict=True)) if metrics else [],
     )
 

@@ -12,12 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..utils import own_path, printable, spreadsheet_cell
+from ..utils import is_own, own_path, printable, spreadsheet_cell
+from ..visualize import draw_bland_altman
 from .html_report import render_html_report
 
-__all__ = ["REPORT_FILES", "format_results_text", "write_report"]
+__all__ = ["AGREEMENT_FILES", "REPORT_FILES", "format_results_text", "write_report"]
 
 REPORT_FILES = ("results.json", "cases.csv", "summary.csv", "report.html")
+"""What every report writes."""
+
+AGREEMENT_FILES = ("patients.csv", "agreement.csv", "bland_altman_*.png")
+"""What a report with an agreement writes besides, as patterns."""
 
 _COLUMNS = ("mean", "ci95_low", "ci95_high", "std", "median", "min", "max")
 
@@ -29,11 +34,13 @@ def write_report(
     overwrite: bool = False,
 ) -> list[str]:
     """
-    Write ``results.json``, ``cases.csv``, ``summary.csv`` and ``report.html``; see
-    :py:class:`monai_sam2adapter.handlers.CaseReportSaver` for what is in them.
+    Write ``results.json``, ``cases.csv``, ``summary.csv`` and ``report.html``, and with an agreement ``patients.csv``,
+    ``agreement.csv`` and a plot for each measure; see :py:class:`monai_sam2adapter.handlers.CaseReportSaver` for what
+    is in them.
 
     Args:
-        results: as :py:func:`evaluation_results` gives them, ``title`` and ``about``.
+        results: as :py:func:`evaluation_results` gives them, ``title`` and ``about``; and ``agreement`` where there is
+            one, as :py:class:`CardiacFunction` gives it.
         output_dir: folder of the files; made when missing.
         pictures: captions and PNG files of example cases.
         overwrite: whether to replace files that no run has written, or that were changed since. Defaults to False.
@@ -46,16 +53,26 @@ def write_report(
     """
     shown = _printable(results)
     captions = [(printable(caption), picture) for caption, picture in pictures]
-    texts = (
-        json.dumps(_nan_to_none(shown), indent=1, ensure_ascii=False, allow_nan=False),
-        _csv(_case_rows(shown)),
-        _csv(_summary_rows(shown)),
-        render_html_report(shown, captions),
-    )
-    for name, text in zip(REPORT_FILES, texts, strict=True):
+    agreement = shown.get("agreement")
+    measures = agreement["measures"] if agreement else {}
+    plots = {f"bland_altman_{key}.png": draw_bland_altman(measure) for key, measure in measures.items()}
+    agreed = [(measure["title"], plot) for measure, plot in zip(measures.values(), plots.values(), strict=True)]
+    texts = {
+        "results.json": json.dumps(_nan_to_none(shown), indent=1, ensure_ascii=False, allow_nan=False),
+        "cases.csv": _csv(_case_rows(shown)),
+        "summary.csv": _csv(_summary_rows(shown)),
+        "report.html": render_html_report(shown, captions, agreed),
+    }
+    if agreement:
+        texts |= {"patients.csv": _csv(_patient_rows(agreement)), "agreement.csv": _csv(_agreement_rows(measures))}
+    files = {name: text.encode("utf-8") for name, text in texts.items()} | plots
+    stale = {path for pattern in AGREEMENT_FILES for path in Path(output_dir).glob(pattern) if path.name not in files}
+    for path in filter(is_own, stale):  # else an earlier run's patients would be taken for these
+        path.unlink()
+    for name, content in files.items():
         with own_path(Path(output_dir) / name, overwrite) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
-    return list(REPORT_FILES)
+            temporary.write_bytes(content)
+    return list(files)
 
 
 def format_results_text(results: Mapping[str, Any]) -> str:
@@ -64,7 +81,8 @@ def format_results_text(results: Mapping[str, Any]) -> str:
         results: as :py:func:`evaluation_results` gives them.
 
     Returns:
-        aligned text: one line for each class, mean and standard deviation of each metric; then the pooled scores.
+        aligned text: one line for each class, mean and standard deviation of each metric; then the pooled scores, and
+        bias and limits of agreement where there are such.
     """
     metrics = results["metrics"]
     class_names = [printable(name) for name in results["class_names"]]
@@ -79,6 +97,10 @@ def format_results_text(results: Mapping[str, Any]) -> str:
         if math.isnan(row["ci95_low"]):
             ends = "no interval from one case"
         text.append(f"{name}, background counted: {row['mean']:.3f} ({ends})")
+    agreement = results.get("agreement") or {"measures": {}}
+    for measure in agreement["measures"].values():
+        limits = f"limits of agreement {measure['limit_low']:.2f} to {measure['limit_high']:.2f}"
+        text.append(f"{measure['title']} ({measure['unit']}): bias {measure['bias']:.2f}, {limits}, n {measure['n']}")
     n_cases = len(results["cases"])
     title = f"Evaluation of {n_cases} cases, mean +- standard deviation over the n that have a value:"
     return "\n".join([title, *text])
@@ -101,6 +123,22 @@ def _summary_rows(results: Mapping[str, Any]) -> list[list[Any]]:
         for row in metric["summary"]
     ]
     return [["metric", "class", *_COLUMNS, "n_valid"], *rows]
+
+
+def _patient_rows(agreement: Mapping[str, Any]) -> list[list[Any]]:
+    rows = [
+        [patient, key, measure["unit"], reference, predicted, predicted - reference]
+        for key, measure in agreement["measures"].items()
+        for patient, reference, predicted in zip(
+            agreement["patients"], measure["reference"], measure["predicted"], strict=True
+        )
+    ]
+    return [["patient", "measure", "unit", "reference", "predicted", "difference"], *rows]
+
+
+def _agreement_rows(measures: Mapping[str, Any]) -> list[list[Any]]:
+    columns = ("unit", "n", "bias", "sd", "limit_low", "limit_high")
+    return [["measure", *columns], *([key, *(measure[name] for name in columns)] for key, measure in measures.items())]
 
 
 def _cell(row: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from conftest import PHANTOMS
 from monai.networks.utils import one_hot
 from monai.transforms import LoadImage
 
+from monai_sam2adapter.data import acdc_datalist
 from monai_sam2adapter.metrics import create_metrics
 
 KVASIR = BUNDLES / "kvasir_polyp_segmentation"
@@ -70,3 +72,23 @@ def test_probabilities_are_scored_where_a_metric_asks_for_them(bundle_and_option
     assert (ece > 0).all()
     assert (ece <= mce).all()
     assert (mce <= 1).all()
+
+
+def test_cardiac_function_is_that_of_the_files(bundle_and_options: Any, tmp_path: Path) -> None:
+    bundle, options, data = bundle_and_options
+    if bundle != ACDC:
+        pytest.skip("no heart")
+    measures = evaluate(bundle, data, tmp_path, **options)["agreement"]["measures"]
+    for item in acdc_datalist(data, "test"):
+        label = nib.load(item["label"])
+        voxel = float(np.prod(label.header.get_zooms()[:3])) / 1000
+        right, wall, left = (voxel * np.count_nonzero(np.asarray(label.dataobj) == number) for number in (1, 2, 3))
+        phase = {"ED": "edv", "ES": "esv"}[item["phase"]]
+        for side, volume in (("lv", left), ("rv", right)):
+            assert measures[f"{side}_{phase}"]["reference"] == pytest.approx([volume])
+        if phase == "edv":
+            assert measures["myocardial_mass"]["reference"] == pytest.approx([1.05 * wall])
+    volumes = [measures[key]["reference"][0] for key in ("lv_edv", "lv_esv")]
+    assert measures["lv_ef"]["reference"] == pytest.approx([100 * (volumes[0] - volumes[1]) / volumes[0]])
+    assert 20 < measures["lv_ef"]["reference"][0] < 90
+    assert (tmp_path / "bland_altman_lv_ef.png").is_file()

@@ -16,6 +16,7 @@ import torch
 from ignite.engine import Events
 
 from monai_sam2adapter.handlers import CaseReportSaver
+from monai_sam2adapter.reports import CardiacFunction
 from monai_sam2adapter.visualize import OverlayPlanes
 
 CLASSES = ["ventricle", "wall, outer"]
@@ -98,6 +99,18 @@ def test_structures_without_a_value_are_nan_and_left_out(evaluator_factory, tiny
     assert table[4].split() == ["c", "nan", "(0)"]
     assert table[5].split() == ["mean", "0.450", "(4)"]
     assert len({len(line) for line in table[1:6]}) == 1
+
+
+def test_agreement_without_its_metrics_is_left_out_with_a_warning(
+    evaluator_factory, tiny_network, tmp_path, caplog
+) -> None:
+    cases = [{"case": f"patient{n:03d}", "patient": "p", "phase": ""} for n in range(3)]
+    classes = ["right ventricle", "myocardium", "left ventricle"]
+    details = FixedDetails([[0.5, 0.5, 0.5]] * 3)
+    report = CaseReportSaver(tmp_path, classes, metrics=["dice"], agreement=CardiacFunction(cases, classes))
+    evaluator_factory(tiny_network, val_handlers=[details, report]).run()
+    assert "it needs volume_true_ml and volume_predicted_ml among the metrics" in caplog.text
+    assert "agreement" not in json.loads((tmp_path / "results.json").read_text())
 
 
 @pytest.mark.parametrize(
