@@ -11,6 +11,7 @@ from ._version import __version__
 
 __all__ = [
     "__version__",
+    "auto3dseg",
     "bundle",
     "comparison",
     "data",

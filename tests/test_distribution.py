@@ -27,9 +27,10 @@ BUILD = "from setuptools import build_meta; build_meta.build_wheel('dist'); buil
 
 def package_files(folder: Path) -> set[str]:
     return {
-        path.relative_to(folder).as_posix()
-        for path in (folder / PACKAGE).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        (Path(place) / name).relative_to(folder).as_posix()
+        for place, _, names in os.walk(folder / PACKAGE, followlinks=True)
+        for name in names
+        if "__pycache__" not in Path(place).parts
     }
 
 

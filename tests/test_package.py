@@ -22,7 +22,7 @@ NAMES = [path.relative_to(ROOT.parent).as_posix() for path in FILES]
 ROOMS = (
     *("utils", "losses", "metrics", "data", "inferers", "transforms", "visualize", "reports", "engines"),
     *("networks.layers", "networks.blocks", "networks.adapters", "networks.weights", "networks.nets", "networks"),
-    *("handlers", "bundle", "comparison", "commands"),
+    *("handlers", "bundle", "auto3dseg", "comparison", "commands"),
 )
 # of the data: nobody but phantoms and checks knows a data set
 DATA_ROOMS = ("data.dicom", "data.readers", "data.datasets", "data.phantoms")
