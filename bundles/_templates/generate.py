@@ -51,11 +51,20 @@ def to_json(config: Any) -> str:
 
 
 def _read_overlay(folder: Path) -> dict[str, Any]:
-    overlay: dict[str, Any] = json.loads((folder / "overlay.json").read_text(encoding="utf-8"))
+    text = (folder / "overlay.json").read_text(encoding="utf-8")
+    overlay: dict[str, Any] = json.loads(text, object_pairs_hook=_with_each_key_once)
     unknown = overlay.keys() - {"template", "change", "add", "delete"}
     if unknown or "template" not in overlay:
         raise ValueError(f"{folder.name}/overlay.json: expected template, change, add and delete, got {list(overlay)}.")
     return overlay
+
+
+def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a key that is there twice, as after a merge, Python's reader would take the last one."""
+    twice = {key for key, _ in pairs if [name for name, _ in pairs].count(key) > 1}
+    if twice:
+        raise ValueError(f"overlay.json: {', '.join(sorted(twice))} is there twice in one place; put the two together.")
+    return dict(pairs)
 
 
 def _files_in(folder: Path) -> dict[str, Any]:

@@ -74,3 +74,9 @@ def test_a_mistake_in_an_overlay_is_an_error(
     with pytest.raises(ValueError, match=r"overlay.json") as error:
         make(generate, tmp_path, **overlay)
     assert message in str(error.value)
+
+
+def test_a_key_that_is_there_twice_is_an_error(generate: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "overlay.json").write_text('{"template": "volume", "add": {}, "add": {}}')
+    with pytest.raises(ValueError, match=r"overlay.json: add is there twice"):
+        generate.bundle_files(tmp_path)
