@@ -24,7 +24,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor, load_net_with_metadata
 from monai.transforms import SaveImaged
 
-from monai_sam2adapter.bundle import pack_bundle
+from monai_sam2adapter.bundle import export_bundle, pack_bundle
 from monai_sam2adapter.data import write_acdc_phantom
 
 BUNDLES_OF_VOLUMES = [ACDC, BUNDLES / "synapse_multiorgan_segmentation", BUNDLES / "volume_segmentation"]
@@ -90,11 +90,17 @@ def as_deploy_does(model: Path, scan: Path) -> np.ndarray:
         config.read_config(model / "configs" / "inference.json")
         network = config.get_parsed_content("network")
         network.load_state_dict(load(model / "models" / "model.pt"))
+        network.eval()
+    elif model.suffix == ".pt2":
+        files = {"metadata.json": "", "inference.json": ""}
+        network = torch.export.load(model, extra_files=files).module()
+        config.read_meta(json.loads(files["metadata.json"]))
+        config.read_config(json.loads(files["inference.json"]))
     else:
         network, metadata, files = load_net_with_metadata(str(model), more_extra_files=("inference.json",))
         config.read_meta(metadata)
         config.read_config(json.loads(files["inference.json"]))
-    network.eval()
+        network.eval()
     before, after = (config.get_parsed_content(name) for name in ("preprocessing", "postprocessing"))
     for steps in (before, after):
         steps.transforms = tuple(
@@ -135,6 +141,15 @@ def test_transforms_run_as_in_monai_deploy(
     model = served.bundle if form == "folder" else export(served, tmp_path)
     monkeypatch.chdir(tmp_path)
     np.testing.assert_array_equal(as_deploy_does(model, served.scan), served.labels)
+
+
+@pytest.mark.slow
+def test_an_exported_program_carries_what_inference_needs(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = export_bundle(served.bundle, "pt2", tmp_path / "model.pt2")
+    monkeypatch.chdir(tmp_path)
+    np.testing.assert_array_equal(as_deploy_does(exported.path, served.scan), served.labels)
 
 
 class Studies:
