@@ -14,6 +14,7 @@ from .case_scores import (
     CaseScores,
     CaseSurfaceDistanceMetric,
 )
+from .fine_structures import CaseCenterlineDiceMetric, CaseComponentDiceMetric, CaseSurfaceDiceMetric
 from .pooled import PooledDiceMetric, PooledIoUMetric, PooledScores
 from .protocols import METRIC_PROTOCOLS, MetricProtocol, create_metrics, need_probabilities
 from .saliency import (
@@ -31,6 +32,8 @@ from .volumes import CaseVolumeMetric
 __all__ = [
     "METRIC_PROTOCOLS",
     "CaseCalibrationErrorMetric",
+    "CaseCenterlineDiceMetric",
+    "CaseComponentDiceMetric",
     "CaseDiceMetric",
     "CaseDistanceScores",
     "CaseEMeasureMetric",
@@ -41,6 +44,7 @@ __all__ = [
     "CaseMetric",
     "CaseSMeasureMetric",
     "CaseScores",
+    "CaseSurfaceDiceMetric",
     "CaseSurfaceDistanceMetric",
     "CaseVolumeMetric",
     "MetricProtocol",

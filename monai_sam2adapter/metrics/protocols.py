@@ -16,6 +16,7 @@ from .case_scores import (
     CaseMetric,
     CaseSurfaceDistanceMetric,
 )
+from .fine_structures import CaseCenterlineDiceMetric, CaseComponentDiceMetric, CaseSurfaceDiceMetric
 from .pooled import PooledDiceMetric, PooledIoUMetric
 from .saliency import CaseEMeasureMetric, CaseFMeasureMetric, CaseMAEMetric, CaseSMeasureMetric, ScoredMap
 from .transunet import TransUNetDiceMetric, TransUNetHausdorffDistanceMetric
@@ -90,6 +91,28 @@ METRIC_PROTOCOLS: dict[str, MetricProtocol] = {
         f"{_ASD} In pixels of the image file. {_DISTANCE_POLICY} {_AVERAGE}",
         False,
         partial(CaseSurfaceDistanceMetric, spacing=1),
+    ),
+    **{
+        f"surface_dice_{tolerance}{unit}": MetricProtocol(
+            f"Surface Dice at {tolerance} {name}",
+            f"Part of the surfaces of prediction and truth that is within {tolerance} {name} of the other one. "
+            f"{_OVERLAP_POLICY} {_AVERAGE}",
+            create=partial(CaseSurfaceDiceMetric, tolerance, spacing),
+        )
+        for unit, name, spacing in (("mm", "mm", None), ("px", "pixels", 1))
+        for tolerance in (1, 2, 3)
+    },
+    "cldice": MetricProtocol(
+        "clDice",
+        "Centerline Dice (Shit et al. 2021): harmonic mean of the part of the predicted skeleton in the truth and of "
+        f"the true one in the prediction. {_OVERLAP_POLICY} {_AVERAGE}",
+        create=CaseCenterlineDiceMetric,
+    ),
+    "component_dice": MetricProtocol(
+        "Dice of components",
+        "Dice of each connected component of the truth among the voxels that are nearest to it; their mean for each "
+        f"case and class. {_OVERLAP_POLICY} {_AVERAGE}",
+        create=CaseComponentDiceMetric,
     ),
     "volume_predicted_ml": MetricProtocol(
         "Predicted volume (ml)", f"{_VOLUME} {_AVERAGE}", create=partial(CaseVolumeMetric, "prediction")

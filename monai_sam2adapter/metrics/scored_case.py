@@ -74,6 +74,16 @@ class ScoredCase:
         common, pred, truth = torch.from_numpy(self._counts[:, scored.start :]).to(self.device)
         return common, pred, truth
 
+    def masks(self, channel: int) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Args:
+            channel: number of a structure.
+
+        Returns:
+            where it is in the prediction and in the truth, bool, ``(*spatial)`` each; ignored voxels are in neither.
+        """
+        return self._pred[channel], self._truth[channel]
+
     @cached_property
     def _counts(self) -> np.ndarray:
         masks = zip(self._pred, self._truth, strict=True)
