@@ -27,7 +27,8 @@ class DetailRefinement(nn.Module):
     def __init__(self, channels: int, in_channels: int, scale: int, stride: int) -> None:
         super().__init__()
         self.scale = scale
-        self.detail = nn.Conv2d(in_channels, channels // 2, kernel_size=3, stride=stride, padding=1)
+        # 3 or 4 pixels: the shape of the weights tells the stride that they were trained for
+        self.detail = nn.Conv2d(in_channels, channels // 2, kernel_size=stride + 2, stride=stride, padding=1)
         self.fuse = nn.Conv2d(channels + channels // 2, channels, kernel_size=3, padding=1)
         self.project = nn.Conv2d(channels, channels, kernel_size=1)
         nn.init.zeros_(self.project.weight)

@@ -27,6 +27,7 @@ _PEG = "image_encoder.trunk.positional_encoding.conv.weight"
 _DINO = "dino.model.pos_embed"
 _DINO_WIDTHS = {384: "small", 768: "base", 1024: "large"}
 _DINO_PATCH = 14
+_DETAIL = "sam_mask_decoder.refinement.detail.weight"
 _CLASS_TOKENS = "sam_mask_decoder.class_tokens.weight"
 _LISTED = 5  # tensors written out in a message
 
@@ -156,6 +157,7 @@ def describe_options(tensors: Mapping[str, torch.Tensor]) -> str:
         parts.append(f"dino_variant {_DINO_WIDTHS.get(width, 'unknown')}, dino_size {size}")
     else:
         parts.append(f"positional_encoding {'peg' if _PEG in tensors else 'sam2'}")
+        parts.append(f"output_stride {tensors[_DETAIL].shape[-1] - 2 if _DETAIL in tensors else 4}")
     if _CLASS_TOKENS in tensors:
         parts.append(f"{len(tensors[_CLASS_TOKENS])} classes")
     if INPUT_CHANNELS in tensors:

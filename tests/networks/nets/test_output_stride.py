@@ -86,7 +86,7 @@ def test_its_price_is_counted() -> None:
     kernels = 3 * 32
     for stride in (2, 1):
         # two 3 x 3 convolutions, one 1 x 1 convolution, and the kernels of the classes at more places
-        each = 3 * 9 * 16 + 48 * 9 * 32 + 32 * 32 + kernels
+        each = 3 * (stride + 2) ** 2 * 16 + 48 * 9 * 32 + 32 * 32 + kernels
         expected = each * pixels // stride**2 - kernels * pixels // 16
         assert macs[stride] - macs[4] == pytest.approx(expected, rel=0.05)
 
@@ -97,8 +97,9 @@ def test_other_strides_are_an_error(stride: object) -> None:
         PromptFreeSAM2(output_stride=stride)
 
 
-@pytest.mark.parametrize(("saved", "wanted"), [(4, 2), (1, 4)])
+@pytest.mark.parametrize(("saved", "wanted"), [(4, 2), (1, 4), (1, 2), (2, 1)])
 def test_weights_of_another_stride_are_refused(saved: int, wanted: int, tmp_path: Path) -> None:
     torch.save(build(saved).state_dict(), tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match="refinement"):
+    message = f"refinement.*output_stride {saved}.* this one has .*output_stride {wanted}"
+    with pytest.raises(CheckpointError, match=message):
         load_network_weights(build(wanted), tmp_path / "model.pt")
