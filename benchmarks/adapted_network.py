@@ -84,7 +84,8 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_machine_arguments(parser)
-    parser.add_argument("--tables", nargs="+", default=["step", "overhead", "user"])
+    tables = ["step", "overhead", "user"]
+    parser.add_argument("--tables", nargs="+", default=tables, choices=tables)
     parser.add_argument("--variants", nargs="+", choices=SAM2_VARIANTS, default=["tiny", "base_plus"])
     parser.add_argument("--adapters", nargs="+", choices=["hp", "lw", "adaptformer"], default=["hp", "lw"])
     parser.add_argument("--size", type=int, default=256, help="of the first two tables (default: %(default)s)")

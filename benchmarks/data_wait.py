@@ -70,6 +70,7 @@ def measure(arguments: argparse.Namespace, step: float, workers: int, on_device:
             "num_workers": workers,
             "batch_size": arguments.batch_size,
             "device_transforms": on_device,
+            "sam2_checkpoint": "random",
             "epochs": 2,
             "train#handlers": [],
         }

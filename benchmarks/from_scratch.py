@@ -55,7 +55,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", choices=sorted(path.name for path in BUNDLES.iterdir() if path.is_dir()))
+    parser.add_argument("bundle", choices=sorted(path.parent.name for path in BUNDLES.glob("*/overlay.json")))
     parser.add_argument("--dataset_dir", required=True)
     parser.add_argument("--output_dir", default="runs/from_scratch")
     parser.add_argument("--folds", type=int, nargs="+", default=[0])
@@ -108,6 +108,8 @@ def configure(bundle: Path, names: Sequence[str], options: Mapping[str, Any], is
     if is_unet:
         channels = {key: parser["network_def"][key] for key in ("in_channels", "out_channels")}
         parser["network_def"] = {**UNET, **channels}
+    elif "sam2_checkpoint" in parser and options["adapter"] != "full":
+        parser["sam2_checkpoint"] = "random"  # frozen as they were drawn
     return parser
 
 
@@ -123,7 +125,6 @@ def train(bundle: Path, options: Mapping[str, Any], is_unet: bool, seconds: floa
     parser.get_parsed_content("initialize")
     trainer = parser.get_parsed_content("train#trainer")
     evaluator = parser.get_parsed_content("validate#evaluator")
-    parser.get_parsed_content("checkpoint").attach()
 
     def stop_in_time(engine: Any) -> None:
         if time.perf_counter() - start > seconds:
@@ -147,8 +148,6 @@ def evaluate(bundle: Path, options: Mapping[str, Any], is_unet: bool, output_dir
     """Run evaluate.json on the best weights; returns the mean Dice per class, their mean, and the pooled mIoU."""
     options = {**options, "output_dir": str(output_dir / "eval"), "checkpoint_file": str(output_dir / "model.pt")}
     parser = configure(bundle, ["train", "evaluate"], options, is_unet)
-    network = parser.get_parsed_content("network")
-    network.load_state_dict(torch.load(output_dir / "model.pt", weights_only=True))
     parser.get_parsed_content("validate#evaluator").run()
     results = json.loads((output_dir / "eval" / "results.json").read_text(encoding="utf-8"))
     dice = {row["class"]: row["mean"] for row in results["metrics"]["dice"]["summary"]}

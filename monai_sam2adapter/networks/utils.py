@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from monai.utils import look_up_option
@@ -19,14 +19,6 @@ __all__ = ["FROZEN_DTYPES", "cast_frozen_weights", "parameter_table", "reparamet
 _Module = TypeVar("_Module", bound=nn.Module)
 
 FROZEN_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-class HasParameterGroups(Protocol):
-    """A network that knows its parts."""
-
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters by part."""
-        ...
 
 
 def reparameterize_model(model: nn.Module, inplace: bool = False) -> nn.Module:
@@ -88,19 +80,23 @@ def cast_frozen_weights(net: _Module, dtype: str) -> _Module:
     return net
 
 
-def parameter_table(model: HasParameterGroups) -> str:
+def parameter_table(model: nn.Module) -> str:
     """
     A table of the trained and of all parameters, part by part, as text.
 
     Args:
-        model: a network with ``parameter_groups()``, such as ``PromptFreeSAM2``.
+        model: a network; of one of another package, the parts are its modules.
 
     Returns:
         one line per part and one for the sum.
     """
+    if isinstance(model, AdaptedSAM2):
+        groups = model.parameter_groups()
+    else:
+        groups = {name: list(child.parameters()) for name, child in model.named_children()}
     rows = [
         (part, sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters))
-        for part, parameters in model.parameter_groups().items()
+        for part, parameters in groups.items()
     ]
     rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
     lines = [f"{'part':<20} {'trained':>14} {'total':>14} {'share':>8}"]

@@ -158,7 +158,8 @@ def prepare_base_weights(
     Adapters on frozen random weights miss all that SAM 2 has learned, so that has to be asked for by the word "random".
 
     Args:
-        net: network to train, changed in place.
+        net: network to train, changed in place. One of another package has no base, and starts from what it drew or
+            from ``init_checkpoint``.
         checkpoint: path or catalog name of SAM 2's weights; "random" to keep all the weights that the network drew;
             None when the network trains all weights from scratch, or has loaded SAM 2's already.
         resume: whether the run goes on from a checkpoint of its own, which holds what was trained: weights that are
@@ -181,6 +182,9 @@ def prepare_base_weights(
         CheckpointError: when a file does not fit, see :func:`load_sam2_checkpoint`.
     """
     bare: Any = unwrap_network(net)
+    if not hasattr(bare, "base_checkpoint"):
+        _prepare_other_network(bare, checkpoint, dino_checkpoint, init_checkpoint)
+        return net
     load_dinov2 = getattr(bare, "load_dinov2", None)
     if dino_checkpoint is not None and load_dinov2 is None:
         raise ValueError(f"{type(bare).__name__} has no DINOv2 to load {dino_checkpoint} into; leave it out.")
@@ -200,6 +204,14 @@ def prepare_base_weights(
     if start is not None:
         start.load_into(bare)
     return net
+
+
+def _prepare_other_network(net: Any, checkpoint: Any, dino_checkpoint: Any, init_checkpoint: Any) -> None:
+    for part, given in (("SAM 2", checkpoint), ("DINOv2", dino_checkpoint)):
+        if given not in (None, _RANDOM):
+            raise ValueError(f"{type(net).__name__} has no {part} to load {given} into; leave it out.")
+    if init_checkpoint is not None:
+        read_starting_weights(net, init_checkpoint).load_into(net)
 
 
 def check_base_weights(

@@ -51,7 +51,7 @@ class StartingWeights:
                 net.base_checkpoint or "the random ones",
             )
         net.load_state_dict(self.tensors, strict=False)
-        if net.sam2_state_names() <= self.tensors.keys():
+        if hasattr(net, "sam2_state_names") and net.sam2_state_names() <= self.tensors.keys():
             net.base_checkpoint = f"the one in {self.path.name}"
         logger.info(str(self))
 

@@ -77,13 +77,17 @@ def _load(net: Any, path: Path, sam2_checkpoint: _Path | None, dino_checkpoint: 
         saved |= _find_base(
             bare, content, saved, path, {"checkpoint": sam2_checkpoint, "dino_checkpoint": dino_checkpoint}
         )
-    options = (
-        f"It is of a network with {describe_options(saved)}, this one has {describe_options(own)}; give the options "
-        "that it was trained with."
-    )
+    if hasattr(bare, "base_checkpoint"):
+        of_file, of_net = describe_options(saved), describe_options(own)
+        options = (
+            f"It is of a network with {of_file}, this one has {of_net}; give the options that it was trained with."
+        )
+    else:
+        options = f"Give the network_def that it was trained with in the place of this {type(bare).__name__}."
     match_tensors(saved, own, path, "a whole one", options)
     bare.load_state_dict(saved)
-    bare.base_checkpoint = f"the one in {path.name}"  # the file does not tell its name
+    if hasattr(bare, "base_checkpoint"):
+        bare.base_checkpoint = f"the one in {path.name}"  # the file does not tell its name
 
 
 def _find_base(
