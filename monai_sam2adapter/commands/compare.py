@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import signal
-import sys
-from types import FrameType
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from .resumable import run_resumable
 from .settings import add_set_option, read_setting, split_setting
 
 if TYPE_CHECKING:
@@ -58,20 +56,13 @@ def _run(args: argparse.Namespace) -> int:
     from ..comparison import choose_adapter, run_comparison
 
     config = _read_config(args)
-    # what data lists and injections tell of themselves is for a single run
-    logging.getLogger("monai_sam2adapter").setLevel(logging.ERROR)
-    signal.signal(signal.SIGTERM, _stop)  # so that the trainings are ended, too
-    try:
+
+    def work(report: Callable[[str], None]) -> Mapping[str, str]:
         if args.choose:
-            errors = choose_adapter(config, args.output_dir, args.bundles_dir, args.jobs, args.macs_budget, _print)
-        else:
-            errors = run_comparison(config, args.output_dir, args.bundles_dir, args.jobs, _print)
-    except KeyboardInterrupt:
-        print("Stopped; run the same command again to go on.", file=sys.stderr)
-        return 130
-    for cell, reason in errors.items():
-        print(f"failed: {cell}: {reason}", file=sys.stderr)
-    return 1 if errors else 0
+            return choose_adapter(config, args.output_dir, args.bundles_dir, args.jobs, args.macs_budget, report)
+        return run_comparison(config, args.output_dir, args.bundles_dir, args.jobs, report)
+
+    return run_resumable(work)
 
 
 def _read_config(args: argparse.Namespace) -> ComparisonConfig:
@@ -92,11 +83,3 @@ def _read_config(args: argparse.Namespace) -> ComparisonConfig:
     (name,) = datasets
     content = {"title": f"Adapters on {name}", "seeds": [0], "datasets": {name: {"bundle": args.bundle}}}
     return ComparisonConfig.from_dict(content, **arguments)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)

@@ -13,18 +13,15 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..utils.machine import num_cores
 from .bundle_facts import check_cells
 from .config import ComparisonConfig
 from .grid import ComparisonCell, build_grid, write_phantoms
 from .measure import measure_networks
 from .plot import write_plot
-from .processes import run_cells
+from .processes import check_jobs, jobs_and_threads, run_cells
 from .tables import cell_rows, method_rows, table_values, write_csv, write_markdown
 
-__all__ = ["Comparison", "locked_folder", "run_comparison"]
-
-_MAX_JOBS_ON_CPU = 4
+__all__ = ["Comparison", "locked_folder", "require_space", "run_comparison"]
 
 
 def run_comparison(
@@ -78,8 +75,7 @@ class Comparison:
         jobs: int | None,
         report: Callable[[str], None],
     ) -> None:
-        if jobs is not None and jobs < 1:
-            raise ValueError(f"jobs must be at least 1, got {jobs}.")
+        check_jobs(jobs)
         self.config, self.folder, self.report = config, folder, report
         trunks, cells = build_grid(config, folder, Path(bundles_dir).resolve())
         write_phantoms(config, folder)
@@ -99,9 +95,7 @@ class Comparison:
         for cell in [*self.trunks, *self.cells]:
             cell.check_earlier_run()
         devices = {cell: self.facts[cell.place].device for cell in self.cells if cell.seed == config.seeds[0]}
-        on_gpu = any(device != "cpu" for device in devices.values())
-        self.jobs = jobs or (1 if on_gpu else min(num_cores(), _MAX_JOBS_ON_CPU))
-        self.threads = max(1, num_cores() // self.jobs)
+        self.jobs, self.threads = jobs_and_threads(jobs, devices.values())
         self.run = partial(run_cells, jobs=self.jobs, threads=self.threads, report=report)
         self.costs = measure_networks(devices, folder, report)
 
@@ -117,15 +111,7 @@ class Comparison:
     def check_disk(self, cells: Sequence[ComparisonCell], num_checkpoints: int) -> None:
         """Check that there is space for the weights of all cells to be run, and for some checkpoints at a time."""
         left = [cell for cell in cells if cell.result() is None]
-        sizes = [4 * self.costs[cell.place]["total_parameters"] for cell in left]
-        # with an optimizer that keeps two numbers for each weight
-        needed = sum(sizes) + num_checkpoints * 3 * max(sizes, default=0)
-        free = shutil.disk_usage(self.folder).free
-        if needed > free:
-            raise ValueError(
-                f"the weights of {len(left)} trainings need {needed / 1e9:.1f} GB in {self.folder}, there are "
-                f"{free / 1e9:.1f} GB; free some, or take another --output_dir."
-            )
+        require_space(self.folder, [self.costs[cell.place]["total_parameters"] for cell in left], num_checkpoints)
 
     def write_tables(self, errors: Mapping[ComparisonCell, str]) -> None:
         """Write all tables and the plot, given what has failed so far."""
@@ -137,13 +123,25 @@ class Comparison:
         write_plot(self.config.title, methods, self.folder)
 
 
+def require_space(folder: Path, parameters: Sequence[int], num_checkpoints: int) -> None:
+    """Check that a folder has space for the weights of trainings, by their numbers, and some checkpoints at a time."""
+    sizes = [4 * number for number in parameters]
+    # with an optimizer that keeps two numbers for each weight
+    needed, free = sum(sizes) + num_checkpoints * 3 * max(sizes, default=0), shutil.disk_usage(folder).free
+    if needed > free:
+        raise ValueError(
+            f"the weights of {len(sizes)} trainings need {needed / 1e9:.1f} GB in {folder}, there are "
+            f"{free / 1e9:.1f} GB; free some, or take another --output_dir."
+        )
+
+
 @contextmanager
 def locked_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Make a folder and keep other comparisons out of it, which get an error."""
+    """Make a folder and keep other runs out of it, which get an error."""
     path = Path(folder).resolve()
     path.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path / ".lock", timeout=0):
             yield path
     except Timeout:
-        raise ValueError(f"another comparison writes to {path}; wait for it, or take another --output_dir.") from None
+        raise ValueError(f"another run writes to {path}; wait for it, or take another --output_dir.") from None

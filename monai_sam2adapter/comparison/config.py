@@ -15,7 +15,7 @@ from .. import data
 from ..utils.files import read_json
 from ..utils.text import nearest_name
 
-__all__ = ["ComparisonConfig"]
+__all__ = ["OWN_KEYS", "ComparisonConfig", "check_training_options"]
 
 # names become folders and cells of tables
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
@@ -25,8 +25,8 @@ _COMPARISON |= {"options?": Mapping, "trunks?": Mapping}
 _DATASET = {"bundle": str, "dataset_dir?": str, "phantom?": Mapping, "metric?": str, "trunk?": str, "options?": Mapping}
 _TRUNK = {"dataset": str, "options?": Mapping}
 _WORDS = {str: "a text", Mapping: "a dictionary", Sequence: "a list"}
-# keys of a bundle that the comparison sets by itself
-_OWN_KEYS = ("bundle_root", "dataset_dir", "output_dir", "checkpoint_file", "seed", "resume", "overwrite", "split")
+# keys of a bundle that the command sets by itself
+OWN_KEYS = ("bundle_root", "dataset_dir", "output_dir", "checkpoint_file", "seed", "resume", "overwrite", "split")
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ class ComparisonConfig:
         for part in ("datasets", "methods", "trunks"):
             _check_names(content[part], part)
         for place, options in {"options": self.options, "overrides": self.overrides}.items():
-            _check_options(options, place)
+            check_training_options(options, place)
         for name, trunk in self.trunks.items():
             _check_entry(trunk, _TRUNK, f"trunks#{name}")
-            _check_options(trunk.get("options", {}), f"trunks#{name}#options")
+            check_training_options(trunk.get("options", {}), f"trunks#{name}#options")
             _look_up(trunk["dataset"], self.datasets, f"trunks#{name}#dataset")
         for name, dataset in self.datasets.items():
             _check_dataset(dataset, self.trunks, f"datasets#{name}")
         for name, method in self.methods.items():
-            _check_options(method, f"methods#{name}")
+            check_training_options(method, f"methods#{name}")
             for key in self.overrides.keys() & method.keys():  # the rows of the table would have names not theirs
                 raise ValueError(f"{key} is what makes the method {name!r}, so it cannot be set for all of them.")
 
@@ -163,7 +163,7 @@ def _check_entry(entry: Any, keys: Mapping[str, Any], place: str) -> None:
 
 def _check_dataset(dataset: Any, trunks: Collection[str], place: str) -> None:
     _check_entry(dataset, _DATASET, place)
-    _check_options(dataset.get("options", {}), f"{place}#options")
+    check_training_options(dataset.get("options", {}), f"{place}#options")
     if "trunk" in dataset:
         _look_up(dataset["trunk"], trunks, f"{place}#trunk")
     if "phantom" in dataset:
@@ -188,12 +188,13 @@ def _check_names(entries: Mapping[str, Any], part: str) -> None:
         raise ValueError(f"the names in {part} must differ by more than case, got {list(entries)}.")
 
 
-def _check_options(options: Any, place: str) -> None:
+def check_training_options(options: Any, place: str, own_keys: Sequence[str] = OWN_KEYS) -> None:
+    """Refuse options of a bundle that are set by who runs it, or are None; ``place`` is named in errors."""
     if not isinstance(options, Mapping):
         raise ValueError(f"{place} must map keys of a bundle to values, got {options!r}.")
     for key, value in options.items():
-        if key.partition("#")[0] in _OWN_KEYS:
-            raise ValueError(f"{place} sets {key}, which the comparison sets by itself; leave it out.")
+        if key.partition("#")[0] in own_keys:
+            raise ValueError(f"{place} sets {key}, which the command sets by itself; leave it out.")
         if value is None:  # MONAI would take the bundle's own value
             raise ValueError(f"{place}#{key} is null; leave it out for the bundle's own value.")
 

@@ -8,20 +8,35 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
+from ..utils.machine import num_cores
 from .grid import ComparisonCell
 
-__all__ = ["format_seconds", "run_cells", "seconds_left"]
+__all__ = ["check_jobs", "format_seconds", "jobs_and_threads", "run_cells", "seconds_left"]
 
+_MAX_JOBS_ON_CPU = 4
 _POLL_SECONDS = 0.2
 _STATUS_SECONDS = 120.0
 # MONAI warns of untrusted configs at each start; these are the user's own
 _COMMAND = (sys.executable, "-W", "ignore::UserWarning", "-m", "monai_sam2adapter.comparison.worker")
 # in the progress bar of a bundle's training
 _EPOCH = re.compile(r"Epoch (\d+)/(\d+):")
+
+
+def check_jobs(jobs: int | None) -> None:
+    """Refuse a number of jobs that is none."""
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}.")
+
+
+def jobs_and_threads(jobs: int | None, devices: Iterable[str]) -> tuple[int, int]:
+    """Trainings at a time, if not given 1 on a GPU, else one for each core and 4 at most; and threads of each."""
+    on_gpu = any(device != "cpu" for device in devices)
+    jobs = jobs or (1 if on_gpu else min(num_cores(), _MAX_JOBS_ON_CPU))
+    return jobs, max(1, num_cores() // jobs)
 
 
 def run_cells(

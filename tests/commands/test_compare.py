@@ -127,7 +127,7 @@ def test_a_stopped_comparison_goes_on_with_its_trunk(tmp_path: Path) -> None:
         assert (output / "trunks" / "t" / "trunk.pt").is_file()
         second = subprocess.run(command, capture_output=True, text=True, check=False)
         assert second.returncode == 2
-        assert "another comparison writes to" in second.stderr
+        assert "another run writes to" in second.stderr
         os.kill(process.pid, signal.SIGTERM)
         _, err = process.communicate()
     assert process.returncode == 130, err

@@ -109,8 +109,8 @@ class TestComparisonConfig:
             ("methods", {"..": {}}, "'..' in methods names folders, too"),
             ("methods", {"hp": {}, "HP": {}}, "must differ by more than case"),
             ("methods#head only", "none", "methods#head only must map keys of a bundle to values, got 'none'"),
-            ("methods#head only", {"output_dir": "x"}, "methods#head only sets output_dir, which the comparison sets"),
-            ("methods#head only", {"seed": 3}, "methods#head only sets seed, which the comparison sets by itself"),
+            ("methods#head only", {"output_dir": "x"}, "methods#head only sets output_dir, which the command sets"),
+            ("methods#head only", {"seed": 3}, "methods#head only sets seed, which the command sets by itself"),
             ("options#split_file", None, "options#split_file is null; leave it out"),
             ("options", [1], "options of the comparison must be a dictionary, got [1]"),
             ("datasets#cells#bundel", "x", "'bundel', which is unknown; did you mean bundle?"),
@@ -139,7 +139,7 @@ class TestComparisonConfig:
             ({"dataset_dirs": {"cell": "there"}}, "the data set is 'cell', which is unknown; did you mean cells"),
             ({"dataset_dirs": {"hearts": "there"}}, "hearts is made of phantoms"),
             ({"overrides": {"adapter": "lw"}}, "adapter is what makes the method 'HP-Adapter', so it cannot be set"),
-            ({"overrides": {"seed": 1}}, "overrides sets seed, which the comparison sets by itself"),
+            ({"overrides": {"seed": 1}}, "overrides sets seed, which the command sets by itself"),
         ],
     )
     def test_ill_argument_of_the_command_line(self, arguments: dict[str, Any], message: str) -> None:
