@@ -62,7 +62,7 @@ def evaluation_results(
           every class, and its ``std`` to ``max`` are NaN;
         - ``pooled``: for ``miou_pooled`` and ``dice_pooled`` the same without ``values``, and only ``class, mean,
           ci95_low, ci95_high, n_valid`` in the summary, ``n_valid`` the number of cases that contain the class;
-        - ``confusion_matrix``: ``class_names`` and ``counts`` of all cases, or None.
+        - ``confusion_matrix``: ``class_names``, ``counts`` of all cases and ``case_counts`` of each, or None.
 
     Raises:
         ValueError: when shapes and names do not fit.
@@ -79,7 +79,8 @@ def evaluation_results(
     results["confusion_matrix"] = None
     if confusions is not None:
         names = _confusion_names(class_names, confusions.shape[-1], background_name)
-        results["confusion_matrix"] = {"class_names": names, "counts": confusions.sum(axis=0).tolist()}
+        counts = {"counts": confusions.sum(axis=0).tolist(), "case_counts": confusions.tolist()}
+        results["confusion_matrix"] = {"class_names": names, **counts}
         for name, score in _POOLED.items():
             results["pooled"][name] = _describe(name, _summarize_pooled(confusions, names, score))
     return results

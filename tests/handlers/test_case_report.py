@@ -156,7 +156,8 @@ def test_pooled_scores_and_the_run_are_in_all_files(evaluator_factory, tiny_netw
     value = evaluator.state.metrics["miou_pooled"]
     assert results["pooled"]["miou_pooled"]["summary"][-1]["mean"] == pytest.approx(value)
     matrices = evaluator.state.metric_details["miou_pooled"]
-    assert results["confusion_matrix"] == {"class_names": ["background", *CLASSES], "counts": matrices.sum(0).tolist()}
+    counts = {"counts": matrices.sum(0).tolist(), "case_counts": matrices.tolist()}
+    assert results["confusion_matrix"] == {"class_names": ["background", *CLASSES], **counts}
     rows = {(row["metric"], row["class"]): row for row in read(tmp_path / "summary.csv")}
     assert float(rows["miou_pooled", "mean"]["mean"]) == pytest.approx(value, abs=1e-6)
     assert rows["dice_pooled", "background"]["std"] == "nan"

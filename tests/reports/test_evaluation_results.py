@@ -59,6 +59,7 @@ def test_pooled_scores_by_hand() -> None:
     assert results["confusion_matrix"] == {
         "class_names": ["background", "liver", "spleen"],
         "counts": [[24, 1, 0], [2, 5, 0], [0, 0, 0]],
+        "case_counts": CONFUSIONS.tolist(),
     }
     background, liver, spleen, mean = results["pooled"]["miou_pooled"]["summary"]
     assert background["mean"] == pytest.approx(24 / 27)
