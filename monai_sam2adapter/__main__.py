@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from .commands import check, compare, demo, download, export, pack, phantom, profile, publish
+from .commands import check, compare, demo, download, export, pack, phantom, profile, publish, train_folds
 from .utils.text import printable
 
 __all__ = ["main"]
@@ -46,7 +46,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     # each imports what it needs when it runs: help and errors of the command line then come at once
-    for command in (check, phantom, download, demo, pack, publish, export, profile, compare):
+    for command in (check, phantom, download, demo, pack, publish, export, profile, compare, train_folds):
         command.add_parser(subparsers)
     return parser
 

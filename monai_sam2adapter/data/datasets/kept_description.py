@@ -16,13 +16,13 @@ from ...utils.logs import escaping_logger
 from ..orientation import SLICES_BY, require_axcodes
 from ..pixel_values import is_normalization
 
-__all__ = ["DESCRIPTION_FILE", "keep_description", "kept_description", "read_description"]
+__all__ = ["DESCRIPTION_FILE", "FIXED_BY_WEIGHTS", "keep_description", "kept_description", "read_description"]
 
 logger = escaping_logger(__name__)
 
 DESCRIPTION_FILE = "dataset.json"
-# a file of weights that is used with other values of these would give nonsense
-_FIXED = ("class_names", "normalization", "orientation", "slices_by", "slice_axis", "black_and_white")
+FIXED_BY_WEIGHTS = ("class_names", "normalization", "orientation", "slices_by", "slice_axis", "black_and_white")
+"""A file of weights that is used with other values of these would give nonsense."""
 
 
 def keep_description(
@@ -55,7 +55,7 @@ def keep_description(
     found = kept_description(path)
     in_place = is_same_file(init_checkpoint, path.with_name("model.pt"))
     kept = (found if resume or in_place else None) or content
-    changed = [key for key in _FIXED if kept.get(key) != content.get(key)]
+    changed = [key for key in FIXED_BY_WEIGHTS if kept.get(key) != content.get(key)]
     if changed:
         before, now = kept.get(changed[0]), content.get(changed[0])
         advice = "resume with the same data and options, or begin a new run elsewhere"
@@ -92,7 +92,7 @@ def read_description(
         return _read_one(files[0], default)
     content, *others = (_read_one(file) for file in files)
     for file, other in zip(files[1:], others, strict=True):
-        changed = [key for key in _FIXED if other.get(key) != content.get(key)]
+        changed = [key for key in FIXED_BY_WEIGHTS if other.get(key) != content.get(key)]
         if changed:
             raise ValueError(
                 f"{file} was trained with {changed[0]} {other.get(changed[0])!r}, {files[0]} with "

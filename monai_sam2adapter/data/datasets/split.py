@@ -99,7 +99,7 @@ def check_fold(fold: int, number: int, what: str) -> None:
     if isinstance(fold, bool) or not isinstance(fold, int):
         raise ValueError(f"fold is {fold!r}, expected an integer; {what} has {_folds(number)}")
     if not 0 <= fold < number:
-        raise ValueError(f"there is no fold {fold}: {what} has {_folds(number)}")
+        raise ValueError(f"there is no fold {fold}: {what} has {_folds(number)}; give one, or another split_file")
 
 
 def name_parts(folds: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, set[str]]:
