@@ -138,6 +138,9 @@ _SECTION = Rule("a dictionary", lambda value: isinstance(value, Mapping))
 OPTIONS: Mapping[str, Rule] = {
     **dict.fromkeys(("epochs", "batch_size", "val_interval", "num_classes", "num_channels", "crop_size"), _integer(1)),
     "accumulation_steps": _integer(1),
+    "patience": _or_none(_integer(1)),
+    "warmup_epochs": _integer(0),
+    "weight_decay": Rule("a number of at least 0", lambda value: _is_number(value) and value >= 0),
     **dict.fromkeys(("num_workers", "num_neighbors", "fold"), _integer(0)),
     "seed": _integer(0, 2**32 - 1),
     "slice_axis": _integer(-3, 2),

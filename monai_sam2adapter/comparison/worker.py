@@ -60,7 +60,8 @@ def _train(cell: ComparisonCell, progress: dict[str, Any] | None) -> dict[str, A
     """Run ``training``, unless all its epochs are done, given how far it was; returns how far it went."""
     if cell.is_rung and progress is not None and progress["epoch"] > cell.epochs:
         progress = None  # of a race with other rungs
-    if progress is None or progress["epoch"] < cell.epochs or not progress["validated"]:
+    is_done = progress is not None and (progress["epoch"] >= cell.epochs or progress["stopped"])
+    if progress is None or not is_done or not progress["validated"]:
         options: dict[str, Any] = {"overwrite": True} if progress is None else {"resume": True}
         if cell.is_rung:  # the schedule of the learning rate stays that of all epochs
             options["train#trainer#max_epochs"] = cell.epochs

@@ -12,6 +12,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Events
+from ignite.handlers import EarlyStopping
 from monai.engines import Evaluator, Trainer
 from monai.utils import is_scalar
 from torch.optim.lr_scheduler import LRScheduler
@@ -35,6 +36,7 @@ from .training_folder import (
     lock_folder,
     options_as_text,
     report_options,
+    require_unfinished,
     state_path,
 )
 from .training_schedule import restore_schedule
@@ -89,6 +91,8 @@ class TrainingCheckpoint:
             ``output_dir``, the run improves a model in its place: the network is validated before the first step, and
             the file stays until a better one is whole; ``last.pt`` then lies in the folder ``training`` beside it.
             Defaults to None.
+        patience: validations in a row without a better network after which the run stops, by ignite's
+            ``EarlyStopping``; a resumed run goes on counting. Defaults to None: it never does.
 
     Raises:
         ValueError: when ``resume`` or ``overwrite`` is not a bool, or the evaluator has no key metric. When the run
@@ -98,6 +102,7 @@ class TrainingCheckpoint:
     """
 
     trainer: Trainer
+    _stopping: EarlyStopping | None = None
 
     def __init__(
         self,
@@ -111,6 +116,7 @@ class TrainingCheckpoint:
         cases: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         init_checkpoint: str | os.PathLike[str] | None = None,
+        patience: int | None = None,
     ) -> None:
         require_flags(resume=resume, overwrite=overwrite)
         if evaluator.state.key_metric_name is None:
@@ -124,6 +130,8 @@ class TrainingCheckpoint:
         self.resume = resume
         self.overwrite = overwrite
         self.init_checkpoint = init_checkpoint
+        self.patience = patience
+        self._waited = 0  # validations since the last better network
         self.cases = cases or {}
         self.options = options or {}
         self._options: dict[str, str] = {}
@@ -172,8 +180,9 @@ class TrainingCheckpoint:
             output_dir: folder of the checkpoints.
 
         Returns:
-            ``epoch``, ``max_epochs``, ``iteration``, ``best_metric`` and ``best_metric_epoch`` of its last epoch, and
-            whether this was ``validated``; None when no epoch has ended.
+            ``epoch``, ``max_epochs``, ``iteration``, ``best_metric`` and ``best_metric_epoch`` of its last epoch,
+            whether this was ``validated``, and whether the run was ``stopped`` for want of a better network; None when
+            no epoch has ended.
 
         Raises:
             ValueError: when ``last.pt`` cannot be read.
@@ -183,7 +192,7 @@ class TrainingCheckpoint:
             return None
         saved = read_training_state(last)
         keys = ("epoch", "max_epochs", "iteration", "best_metric", "best_metric_epoch", "validated")
-        return {key: saved[key] for key in keys}
+        return {key: saved[key] for key in keys} | {"stopped": saved.get("stopped", False)}
 
     def attach(self, engine: Trainer) -> None:
         """
@@ -224,6 +233,11 @@ class TrainingCheckpoint:
         if idist.get_rank() == 0:
             trainer.add_event_handler(Events.COMPLETED, lambda: lock.release(force=True))
         self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._save_best)
+        if self.patience is not None:
+            # the epoch of the best network rises with each better one, whatever better means, and not for NaN
+            self._stopping = EarlyStopping(self.patience, lambda _: self.best_metric_epoch, trainer)
+            self._stopping.counter, self._stopping.best_score = self._waited, self.best_metric_epoch
+            self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._stopping)
         self._is_started = True
 
     def _rate_start(self) -> None:
@@ -240,6 +254,7 @@ class TrainingCheckpoint:
         self._check_finite()
         if idist.get_rank() != 0:
             return
+        waited = self._waited if self._stopping is None else self._stopping.counter
         frozen = self._frozen()
         if frozen and self._frozen_sha256 is None:
             self._frozen_sha256 = tensors_sha256(frozen)
@@ -259,6 +274,8 @@ class TrainingCheckpoint:
             "epoch_length": trainer.state.epoch_length,
             "best_metric": self.best_metric,
             "best_metric_epoch": self.best_metric_epoch,
+            "waited": waited,
+            "stopped": self.patience is not None and waited >= self.patience,
         }
         self._write(self._last, content)
         if self._last.parent != self.output_dir:  # the run that made the model is not to be gone on with any more
@@ -271,6 +288,8 @@ class TrainingCheckpoint:
         if ends_with_epoch and self._validated_at != trainer.state.iteration:
             self.evaluator.run(trainer.state.epoch)
             self._save_last(trainer)  # once more, with the best metric
+        if self._stopping is not None and self._stopping.counter >= self._stopping.patience:
+            logger.info("Stopped: the last %d validations gave no better network.", self._stopping.counter)
         if self.best_metric_epoch == 0:
             logger.warning("No epoch was better than the start: %s is as it was.", self.output_dir / BEST)
 
@@ -320,11 +339,8 @@ class TrainingCheckpoint:
         path = self._last
         saved = read_training_state(path)
         max_epochs = self.trainer.state.max_epochs
-        if saved["epoch"] > max_epochs or (saved["epoch"] == max_epochs and saved["validated"]):
-            raise ValueError(
-                f"the run in {self.output_dir} is finished: {saved['epoch']} of {max_epochs} epochs are done. To train "
-                f"longer, resume with more than {saved['epoch']} epochs (--epochs)."
-            )
+        self._waited = saved.get("waited", 0)
+        require_unfinished(self.output_dir, saved, max_epochs, self.patience)
         self._check_network(saved["network"], path)
         self._check_optimizer(saved["optimizer"], path)
         check_case_names(saved, self._case_names)

@@ -25,6 +25,7 @@ __all__ = [
     "lock_folder",
     "options_as_text",
     "report_options",
+    "require_unfinished",
     "state_path",
 ]
 
@@ -75,6 +76,21 @@ def check_folder(
     require_writable(folder)
     if resume:
         check_cases(read_training_state(last), cases)
+
+
+def require_unfinished(folder: Path, saved: Mapping[str, Any], max_epochs: int, patience: int | None) -> None:
+    """Raise ValueError when nothing is left to do of a run that is to be resumed."""
+    if saved["epoch"] > max_epochs or (saved["epoch"] == max_epochs and saved["validated"]):
+        raise ValueError(
+            f"the run in {folder} is finished: {saved['epoch']} of {max_epochs} epochs are done. To train longer, "
+            f"resume with more than {saved['epoch']} epochs (--epochs)."
+        )
+    waited = saved.get("waited", 0)
+    if patience is not None and waited >= patience:
+        raise ValueError(
+            f"the run in {folder} has stopped: {waited} validations gave no better network. To train longer, resume "
+            f"with a patience of more than {waited} (--patience)."
+        )
 
 
 def state_path(folder: Path, init_checkpoint: str | os.PathLike[str] | None) -> Path:

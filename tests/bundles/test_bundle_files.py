@@ -22,6 +22,7 @@ TRAINING_KEYS = {
     *("epochs", "batch_size", "learning_rate", "amp", "device", "num_workers", "resume", "overwrite", "seed"),
     *("cache_rate", "device_transforms", "fold", "split_file", "val_interval", "adapter_config"),
     *("compile", "accumulation_steps", "output_stride", "activation_checkpointing", "frozen_dtype"),
+    *("patience", "warmup_epochs", "weight_decay"),
 }
 INFERENCE_KEYS = {
     *("dataset_dir", "output_dir", "checkpoint_file", "variant", "adapter", "positional_encoding", "image_size"),

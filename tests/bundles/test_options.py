@@ -48,6 +48,9 @@ RIGHT: dict[str, set[str]] = {
     **dict.fromkeys(("inference", "run", "finalize"), _LIST),
     "dataset_dir": {"text", "none", "list"},  # whoever reads the data misses it
     "learning_rate": {"fraction"},
+    "weight_decay": {"zero", "fraction"},
+    "warmup_epochs": {"zero"},
+    "patience": {"none"},
     "ignore_label": {"zero", "none"},
     **{key: {"none"} for key in ("max_bits", "max_pixels")},
     "folders": {"dictionary", "none"},
@@ -92,6 +95,9 @@ def test_every_wrong_value_of_every_option_is_named(key: str) -> None:
     [
         ("epochs", [1, 200]),
         ("accumulation_steps", [1, 8]),
+        ("patience", [None, 1, 20]),
+        ("warmup_epochs", [0, 10]),
+        ("weight_decay", [0, 0.01, 1]),
         ("image_size", [32, 1024, [64, 96]]),
         ("dino_size", [14, 448]),
         ("orientation", ["LPS", "RAS", "SAL"]),

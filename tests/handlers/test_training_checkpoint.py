@@ -20,6 +20,7 @@ import torch
 from ignite.engine import Events
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedTrainer
+from monai.optimizers import WarmupCosineSchedule
 from monai.transforms import RandFlipd, RandGaussianNoised
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, ReduceLROnPlateau, SequentialLR, StepLR
 
@@ -234,6 +235,51 @@ class TestSaving:
             checkpoint.attach(run.evaluator)
 
 
+class TestEarlyStopping:
+    @pytest.mark.parametrize(
+        ("values", "patience", "stops_at", "best_epoch"),
+        [
+            pytest.param([0.1, 0.5, 0.4, 0.3, 0.9, 0.9], 2, 4, 2, id="after_two_that_are_worse"),
+            pytest.param([0.5, 0.4, 0.6, 0.5, 0.5, 0.9], 3, 6, 6, id="a_better_one_starts_anew"),
+            pytest.param([NAN, NAN, 0.3, 0.9, 0.9, 0.9], 2, 2, -1, id="nan_is_never_better"),
+            pytest.param([0.1, 0.5, 0.4, 0.3, 0.2, 0.1], None, 6, 2, id="off"),
+        ],
+    )
+    def test_stops_after_as_many_validations_without_a_better_network(
+        self, run_factory, checkpoint_of, scripted_metric, tmp_path, values, patience, stops_at, best_epoch
+    ) -> None:
+        run = run_factory(epochs=6, key_metric=scripted_metric(values))
+        checkpoint = checkpoint_of(run, tmp_path, patience=patience)
+        run.trainer.run()
+        assert (run.trainer.state.epoch, checkpoint.best_metric_epoch) == (stops_at, best_epoch)
+        last = saved(tmp_path)
+        assert (last["epoch"], last["validated"], last["stopped"]) == (stops_at, True, stops_at < 6)
+
+    def test_counts_validations_and_what_is_better_is_the_evaluators_word(
+        self, run_factory, checkpoint_of, scripted_metric, tmp_path
+    ) -> None:
+        run = run_factory(epochs=9, val_interval=2, key_metric=scripted_metric([0.5, 0.3, 0.4, 0.2]))
+        run.evaluator.metric_cmp_fn = lambda current, best: current < best
+        checkpoint_of(run, tmp_path, patience=1)
+        run.trainer.run()
+        assert run.trainer.state.epoch == 6
+
+    def test_a_resumed_run_goes_on_counting(self, run_factory, checkpoint_of, scripted_metric, tmp_path) -> None:
+        def go_on(values: list[float], until: int | None = None, patience: int | None = 3, resume: bool = True) -> Any:
+            run = run_factory(epochs=8, key_metric=scripted_metric(values))
+            checkpoint_of(run, tmp_path, patience=patience, resume=resume)
+            interrupt_after(run, until)
+            return run.trainer.state.epoch
+
+        go_on([0.5, 0.4, 0.3], until=3, resume=False)
+        assert go_on([0.2, 0.9]) == 4
+        assert TrainingCheckpoint.progress(tmp_path)["stopped"]
+        with pytest.raises(ValueError, match=r"has stopped: 3 validations .* with a patience of more than 3"):
+            go_on([0.9])
+        assert go_on([0.4, 0.3, 0.2], patience=5) == 6
+        assert go_on([0.4, 0.3, 0.2], patience=None) == 8
+
+
 class TestResuming:
     @pytest.mark.parametrize(
         "schedule",
@@ -321,6 +367,26 @@ class TestResuming:
         second, _ = train(until=3, epochs=4, learning_rate=0.01, resume=True)
         third, _ = train(until=3, epochs=4, learning_rate=0.01, resume=True)
         assert rates(third) == rates(second)
+
+    def test_resumed_run_takes_a_new_warm_up_and_weight_decay(self, train, build, caplog) -> None:
+        def warm_up(epochs: int) -> Callable[..., Any]:
+            return lambda opt, n: WarmupCosineSchedule(opt, epochs, n, warmup_multiplier=1 / (1 + epochs))
+
+        whole, _ = train(until=2, epochs=4, schedule=warm_up(3))
+        run, _ = train(until=2, epochs=4, schedule=warm_up(0), overwrite=True)
+        assert rates(run) == pytest.approx([0.025])
+        run, _ = build(epochs=4, schedule=warm_up(3), resume=True)
+        run.optimizer.param_groups[0]["weight_decay"] = 0.5
+        interrupt_after(run, 2)
+        assert rates(run) == rates(whole) == pytest.approx([0.05 * 3 / 4])
+        assert run.optimizer.param_groups[0]["weight_decay"] == 0.5
+        assert "another warm-up or form" in caplog.text
+
+    def test_run_of_another_schedule_is_resumed(self, train) -> None:
+        """As earlier versions wrote it."""
+        train(until=2, epochs=4)
+        run, _ = train(until=2, epochs=4, resume=True, schedule=lambda opt, n: WarmupCosineSchedule(opt, 0, n))
+        assert rates(run) == pytest.approx([0.025])
 
     def test_plateau_schedule_is_restored(self, build) -> None:
         def constant(**arguments: Any):
