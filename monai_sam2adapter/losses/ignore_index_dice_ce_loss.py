@@ -22,10 +22,10 @@ class IgnoreIndexDiceCELoss(DiceCELoss):
     Args:
         ignore_index: label of the pixels that do not count, no number of a class. Defaults to None: all count.
         kwargs: those of ``DiceCELoss``; labels are class numbers: ``to_onehot_y`` is True unless there is one channel.
+            With ``weight`` the cross-entropy is divided by the weights of the pixels that count, as PyTorch's.
 
     Raises:
-        ValueError: when ``weight`` or ``label_smoothing`` is given, too: what they mean beside ignored pixels is not
-            settled.
+        ValueError: when ``label_smoothing`` is given, too: what it means beside ignored pixels is not settled.
 
     Example:
         >>> import torch
@@ -39,8 +39,8 @@ class IgnoreIndexDiceCELoss(DiceCELoss):
     def __init__(self, ignore_index: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.ignore_index = ignore_index
-        if ignore_index is not None and (kwargs.get("weight") is not None or kwargs.get("label_smoothing")):
-            raise ValueError("ignore_index goes with neither weight nor label_smoothing; leave one of them out.")
+        if ignore_index is not None and kwargs.get("label_smoothing"):
+            raise ValueError("ignore_index does not go with label_smoothing; leave one of them out.")
         self.dice.ignore_index = ignore_index
 
     def ce(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -54,9 +54,13 @@ class IgnoreIndexDiceCELoss(DiceCELoss):
         """
         if self.ignore_index is None:
             return super().ce(input, target)
-        labels = target[:, 0].long()
-        total = F.cross_entropy(input, labels, ignore_index=self.ignore_index, reduction="sum")
-        return total / (labels != self.ignore_index).sum().clamp(min=1)
+        labels, weight = target[:, 0].long(), self.cross_entropy.weight
+        total = F.cross_entropy(input, labels, weight, ignore_index=self.ignore_index, reduction="sum")
+        counts = labels != self.ignore_index
+        if weight is None:
+            return total / counts.sum().clamp(min=1)
+        size = (weight[labels.where(counts, 0)] * counts).sum()
+        return total / size.where(size > 0, 1)
 
     def bce(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """
@@ -70,5 +74,6 @@ class IgnoreIndexDiceCELoss(DiceCELoss):
         if self.ignore_index is None:
             return super().bce(input, target)
         counts = (target != self.ignore_index).to(input.dtype)
-        loss = F.binary_cross_entropy_with_logits(input, target.to(input.dtype) * counts, reduction="none")
+        labels, weight = target.to(input.dtype) * counts, self.binary_cross_entropy.pos_weight
+        loss = F.binary_cross_entropy_with_logits(input, labels, reduction="none", pos_weight=weight)
         return (loss * counts).sum() / counts.sum().clamp(min=1)

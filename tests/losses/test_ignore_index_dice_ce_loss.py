@@ -88,7 +88,21 @@ def test_a_batch_of_nothing_else_has_a_finite_loss_without_gradient(loss) -> Non
     assert logits.grad.abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("argument", [{"weight": torch.ones(3)}, {"label_smoothing": 0.1}])
-def test_weights_and_smoothing_are_refused(argument) -> None:
-    with pytest.raises(ValueError, match="ignore_index goes with neither weight nor label_smoothing"):
-        IgnoreIndexDiceCELoss(255, **argument)
+def test_smoothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="ignore_index does not go with label_smoothing"):
+        IgnoreIndexDiceCELoss(255, label_smoothing=0.1)
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_class_weights_beside_ignored_pixels_are_those_of_monai_without_them(n_channels: int) -> None:
+    """What is left of the images when the ignored pixels are cut off is what MONAI's own loss is given."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, n_channels, 6, 8, generator=generator)
+    labels = torch.randint(max(2, n_channels), (2, 1, 6, 8), generator=generator)
+    labels[..., 5:] = 255
+    weight = torch.tensor([0.1, 1.0, 3.0][:n_channels]) if n_channels > 1 else torch.tensor([3.0])
+    arguments = {"to_onehot_y": n_channels > 1, "softmax": n_channels > 1, "sigmoid": n_channels == 1, "batch": True}
+    expected = DiceCELoss(weight=weight, **arguments)(logits[..., :5], labels[..., :5])
+    torch.testing.assert_close(IgnoreIndexDiceCELoss(255, weight=weight, **arguments)(logits, labels), expected)
+    nothing = IgnoreIndexDiceCELoss(255, weight=weight, lambda_dice=0.0, **arguments)(logits, labels.fill_(255))
+    assert nothing == 0
