@@ -725,6 +725,7 @@ class TestFolder:
             "max_epochs": 3,
             "iteration": 2 * length,
             "validated": True,
+            "stopped": False,
             **best,
         }
 
