@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from bundle_runs import ACDC
+from bundle_runs import ACDC, BUNDLES
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType
 from monai.fl.utils.exchange_object import ExchangeObject
@@ -37,10 +40,22 @@ def write_site(folder: Path, seed: int, inverted: bool) -> None:
     shutil.copytree(ACDC, folder / "bundle", ignore=shutil.ignore_patterns("models", "eval"))
 
 
-def client(site: Path, base: Path, output_dir: str) -> MonaiAlgo:
-    """As docs/federated.md says."""
+def write_base(folder: Path) -> Path:
+    """SAM 2's weights, but random."""
+    torch.manual_seed(5)
+    base = folder / "sam2_hiera_tiny.pt"
+    save_sam2_checkpoint(PromptFreeSAM2("tiny", adapter="full", positional_encoding="sam2"), base)
+    return base
+
+
+def write_options(site: Path, base: Path, output_dir: str) -> None:
     own = {"dataset_dir": str(site / "data"), "sam2_checkpoint": str(base), "output_dir": str(site / output_dir)}
     (site / "site.json").write_text(json.dumps({**OPTIONS, **own}), encoding="utf-8")
+
+
+def client(site: Path, base: Path, output_dir: str) -> MonaiAlgo:
+    """As docs/federated.md says."""
+    write_options(site, base, output_dir)
     files = ["configs/train.json", str(site / "site.json")]
     algo = MonaiAlgo(
         str(site / "bundle"),
@@ -72,9 +87,7 @@ def train(clients: list[MonaiAlgo]) -> ExchangeObject:
 
 @pytest.mark.slow
 def test_the_averaged_model_is_better_than_either_sites_alone(tmp_path: Path) -> None:
-    torch.manual_seed(5)
-    base = tmp_path / "sam2_hiera_tiny.pt"
-    save_sam2_checkpoint(PromptFreeSAM2("tiny", adapter="full", positional_encoding="sam2"), base)
+    base = write_base(tmp_path)
     sites = [tmp_path / name for name in ("bright", "dark")]
     for site, seed in zip(sites, (0, 50), strict=True):
         write_site(site, seed, inverted=seed > 0)
@@ -93,3 +106,48 @@ def test_the_averaged_model_is_better_than_either_sites_alone(tmp_path: Path) ->
     )
     assert set(best.weights) == set(together.weights)
     assert set(final.weights) == set(best.weights) - {"checksum_of_base"}
+
+
+@pytest.mark.slow
+def test_nvflare_averages_what_its_sites_have_trained(tmp_path: Path) -> None:
+    """By the job of docs/federated.md, in NVFlare's simulator."""
+    pytest.importorskip("monai_nvflare", reason="monai-nvflare is missing; install the extra 'nvflare'")
+    base = write_base(tmp_path)
+    page = (BUNDLES.parent / "docs" / "federated.md").read_text(encoding="utf-8")
+    job = {name: json.loads(text) for name, text in re.findall(r"```json title=(\S+)\n(.*?)```", page, re.DOTALL)}
+    network = job["config_fed_server.json"]["components"][0]["args"]["model"]["args"]
+    network |= {"adapter": OPTIONS["adapter"], "checkpoint": str(base)}
+    job["config_fed_server.json"]["workflows"][0]["args"]["num_rounds"] = ROUNDS
+    site = job["config_fed_client.json"]["components"][0]["args"]
+    site["local_epochs"] = LOCAL_EPOCHS
+    text = json.dumps(job["config_fed_client.json"])
+    files = {"meta.json": job["meta.json"], "server/config/config_fed_server.json": job["config_fed_server.json"]}
+    sites = [tmp_path / name for name in ("site-1", "site-2")]
+    for folder, seed in zip(sites, (0, 50), strict=True):
+        write_site(folder, seed, inverted=seed > 0)
+        write_options(folder, base, "models")
+        own = text.replace(site["bundle_root"], str(folder / "bundle")).replace("/etc/site.json", f"{folder}/site.json")
+        own = own.replace("models/last.pt", f"{folder}/models/last.pt")
+        files[f"{folder.name}/config/config_fed_client.json"] = json.loads(own)
+    for name, content in files.items():
+        (tmp_path / "job" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "job" / name).write_text(json.dumps(content), encoding="utf-8")
+    (command,) = [line.split() for line in page.splitlines() if line.startswith("    nvflare simulator")]
+    program = str(Path(sys.executable).with_name(command[0]))
+    subprocess.run([program, *command[1:]], cwd=tmp_path, check=True, timeout=1800)
+
+    (file,) = (tmp_path / "workspace").rglob("FL_global_model.pt")
+    averaged = torch.load(file, weights_only=False)["model"]
+    states = [torch.load(folder / "models" / "last.pt", weights_only=True) for folder in sites]
+    assert [state["epoch"] for state in states] == [ROUNDS * LOCAL_EPOCHS] * 2
+    first, second = (state["network"] for state in states)
+    steps = [state["iteration"] for state in states]
+    trained = [name for name in first if name in averaged and first[name].is_floating_point()]
+    assert any(not torch.equal(first[name], second[name]) for name in trained)
+    for name in trained:
+        mean = (steps[0] * first[name] + steps[1] * second[name]) / sum(steps)
+        torch.testing.assert_close(averaged[name], mean, atol=1e-5, rtol=1e-4)
+    weights = ExchangeObject(weights={name: averaged[name] for name in (*trained, "checksum_of_base")})
+    scores = [client(folder, base, "averaged").evaluate(weights).metrics["dice"] for folder in sites]
+    print(f"Dice of the averaged model at the sites: {scores[0]:.3f} and {scores[1]:.3f}")
+    assert min(scores) > 0
