@@ -114,7 +114,7 @@ class SAM2AdapterAlgo(BundleAlgo):
 
         Args:
             train_params: options by their names here or in MONAI's algorithms, such as ``num_epochs``; they stay in the
-                bundle. An earlier training there is replaced, unless ``resume`` is True. Defaults to none.
+                bundle. With ``resume``, what is there is gone on with, else it is replaced. Defaults to none.
             device_setting: as ``AutoRunner.set_device_info`` makes it. Defaults to all GPUs, or the CPU.
 
         Raises:
@@ -129,8 +129,8 @@ class SAM2AdapterAlgo(BundleAlgo):
                 f"the bundle {self.output_path} by torchrun, with its configs/multi_gpu_train.json"
             )
         options = in_our_names(train_params or {})
-        resume = options.pop("resume", False)
         root, configs = Path(self.output_path), Path(self.output_path) / "configs"
+        resume = options.pop("resume", False) and (root / "models" / "last.pt").is_file()
         change_defaults(configs, options)
         self._score_file.unlink(missing_ok=True)
         devices = str(self.device_setting["CUDA_VISIBLE_DEVICES"])
