@@ -61,16 +61,23 @@ def change_defaults(configs: Path, options: Mapping[str, Any]) -> None:
     train, inference = (read_json(configs / f"{name}.json") for name in ("train", "inference"))
     trained, inferred = train.keys(), inference.keys() - (train.keys() - _OF_BOTH)
     for key, value in options.items():
-        *parents, last = re.split("#|::", key)
-        first = (parents or [last])[0]
+        first = re.split("#|::", key)[0]
         for config in (train,) * (first in trained or first not in inferred) + (inference,) * (first in inferred):
-            for name in parents:
-                config = config[int(name) if isinstance(config, list) else name]
-            config[int(last) if isinstance(config, list) else last] = value
+            _set(config, key, value)
     for config in (train, inference):
         parse_config(config, configs.parent)
     write_json(train, configs / "train.json")
     write_json(inference, configs / "inference.json")
+
+
+def _set(config: Any, key: str, value: Any) -> None:
+    *parents, last = re.split("#|::", key)
+    try:
+        for name in parents:
+            config = config[int(name) if isinstance(config, list) else name]
+        config[int(last) if isinstance(config, list) else last] = value
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ValueError(f"the bundle has no place {key}: there is no {error} on the way to it") from error
 
 
 def parse_config(config: Mapping[str, Any], bundle_root: Path) -> ConfigParser:

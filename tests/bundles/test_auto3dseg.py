@@ -72,7 +72,8 @@ class TestGeneration:
     ) -> None:
         monkeypatch.chdir(data)
         names = ["edema", "tumor"]
-        algos = generate(data, options={**SMALL, "tta_flips": [[0]]}, class_names=names, dataroot=".")
+        options = {**SMALL, "tta_flips": [[0]], "train#preprocessing#transforms#2#prob": 0.25}
+        algos = generate(data, options=options, class_names=names, dataroot=".")
         assert [Path(algo.get_output_path()).name for algo in algos] == ["sam2adapter_0", "sam2adapter_1"]
         for fold, algo in enumerate(algos):
             train, inference = defaults(algo, "train"), defaults(algo, "inference")
@@ -80,6 +81,7 @@ class TestGeneration:
             assert (inference["adapter"], inference["image_size"], inference["tta_flips"]) == ("none", 32, [[0]])
             datalist = json.loads(Path(algo.get_output_path(), "datalist.json").read_text(encoding="utf-8"))
             assert datalist["labels"] == {"background": 0, "edema": 1, "tumor": 2}
+            assert train["train"]["preprocessing"]["transforms"][2]["prob"] == 0.25
             assert datalist["channel_names"] == {"0": "MRI"}
             assert [case["fold"] for case in datalist["training"]] == [0, 1, 0, 1]
             assert all(Path(case["image"]).is_file() for case in datalist["training"])
@@ -95,7 +97,7 @@ class TestGeneration:
         assert parser.get_parsed_content("sam2_checkpoint") == "sam2.1_hiera_tiny"
 
     @pytest.mark.parametrize(
-        ("shape", "spacing", "size"), [((40, 36, 5), (1, 1, 4), 224), ((9, 300, 260), (5, 1, 1), 320)], ids=str
+        ("shape", "spacing", "size"), [((40, 36, 5), (1, 1, 4), 224), ((3, 300, 260), (5, 1, 1), 320)], ids=str
     )
     def test_the_image_size_is_that_of_the_slices(
         self, tmp_path: Path, shape: tuple[int, ...], spacing: tuple[float, ...], size: int
@@ -128,9 +130,10 @@ class TestWrongInput:
             ({"class_names": [{"name": "whole", "index": [1, 2]}]}, "'whole' is a region of the labels"),
             ({"name": "sam2_adapter"}, "give it a name without"),
             ({"options": {**SMALL, "adaptor": "lw"}}, "did you mean adapter"),
+            ({"options": {**SMALL, "train#losses#batch": False}}, "no place train#losses#batch: there is no 'losses'"),
             ({"options": {**SMALL, "epochs": 0}}, "epochs must be an integer of at least 1"),
         ],
-        ids=["overlap", "names", "region", "name", "unknown-option", "wrong-value"],
+        ids=["overlap", "names", "region", "name", "unknown-option", "unknown-place", "wrong-value"],
     )
     def test_is_named_and_leaves_nothing(self, data: Path, given: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
