@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -23,6 +24,7 @@ from monai_sam2adapter.data import write_acdc_phantom
 from monai_sam2adapter.networks.nets import PromptFreeSAM2
 from monai_sam2adapter.networks.weights import save_sam2_checkpoint
 
+PAGE = BUNDLES.parent / "docs" / "federated.md"
 ROUNDS, LOCAL_EPOCHS = 3, 4
 OPTIONS = {
     **{"adapter": "lw", "image_size": 48, "batch_size": 4, "learning_rate": 2e-3, "epochs": ROUNDS * LOCAL_EPOCHS},
@@ -108,13 +110,26 @@ def test_the_averaged_model_is_better_than_either_sites_alone(tmp_path: Path) ->
     assert set(final.weights) == set(best.weights) - {"checksum_of_base"}
 
 
+def files_of_page() -> dict[str, Any]:
+    shown = re.findall(r"```json title=(\S+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return {name: json.loads(text) for name, text in shown}
+
+
+@pytest.mark.parametrize("options", [{"adapter": "hp"}, {"adapter": "lora"}, {"output_stride": 2}], ids=str)
+def test_nvflares_server_sends_what_is_trained(options: dict[str, Any]) -> None:
+    net = PromptFreeSAM2("tiny", in_channels=3, out_channels=4, **options)
+    excluded = re.compile(files_of_page()["config_fed_server.json"]["components"][0]["args"]["exclude_vars"])
+    sent = {name for name in net.state_dict() if not excluded.search(name)}
+    trained = {name for name, parameter in net.named_parameters() if parameter.requires_grad}
+    assert sent == trained | {name for name in net.added_state_names() if net.state_dict()[name].is_floating_point()}
+
+
 @pytest.mark.slow
 def test_nvflare_averages_what_its_sites_have_trained(tmp_path: Path) -> None:
     """By the job of docs/federated.md, in NVFlare's simulator."""
     pytest.importorskip("monai_nvflare", reason="monai-nvflare is missing; install the extra 'nvflare'")
     base = write_base(tmp_path)
-    page = (BUNDLES.parent / "docs" / "federated.md").read_text(encoding="utf-8")
-    job = {name: json.loads(text) for name, text in re.findall(r"```json title=(\S+)\n(.*?)```", page, re.DOTALL)}
+    job = files_of_page()
     network = job["config_fed_server.json"]["components"][0]["args"]["model"]["args"]
     network |= {"adapter": OPTIONS["adapter"], "checkpoint": str(base)}
     job["config_fed_server.json"]["workflows"][0]["args"]["num_rounds"] = ROUNDS
@@ -132,7 +147,11 @@ def test_nvflare_averages_what_its_sites_have_trained(tmp_path: Path) -> None:
     for name, content in files.items():
         (tmp_path / "job" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "job" / name).write_text(json.dumps(content), encoding="utf-8")
-    (command,) = [line.split() for line in page.splitlines() if line.startswith("    nvflare simulator")]
+    (command,) = [
+        line.split()
+        for line in PAGE.read_text(encoding="utf-8").splitlines()
+        if line.startswith("    nvflare simulator")
+    ]
     program = str(Path(sys.executable).with_name(command[0]))
     subprocess.run([program, *command[1:]], cwd=tmp_path, check=True, timeout=1800)
 
