@@ -32,10 +32,8 @@ _OF_OTHERS = {
 }
 # what MONAI's generators say to each algorithm, and has no meaning here
 _OF_GENERATORS = {"fill_with_datastats", "bundle_root", "gpu_customization_specs"}
-# of training and inference; all else that both have, such as batch_size, is meant for the training
-_OF_BOTH = {
-    *("variant", "adapter", "adapter_config", "positional_encoding", "num_neighbors", "image_size", "device", "amp"),
-}
+# of training and inference, as what the network is built of; all else, such as batch_size, is meant for the training
+_OF_BOTH = {"image_size", "device", "amp"}
 
 
 def in_our_names(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +57,8 @@ def change_defaults(configs: Path, options: Mapping[str, Any]) -> None:
         ValueError: when there is no such option, or its value is wrong; nothing is changed then.
     """
     train, inference = (read_json(configs / f"{name}.json") for name in ("train", "inference"))
-    trained, inferred = train.keys(), inference.keys() - (train.keys() - _OF_BOTH)
+    of_network = set(re.findall(r"@(\w+)", str(inference["network_def"])))
+    trained, inferred = train.keys(), inference.keys() - (train.keys() - of_network - _OF_BOTH)
     for key, value in options.items():
         first = re.split("#|::", key)[0]
         for config in (train,) * (first in trained or first not in inferred) + (inference,) * (first in inferred):

@@ -72,7 +72,7 @@ class TestGeneration:
     ) -> None:
         monkeypatch.chdir(data)
         names = ["edema", "tumor"]
-        options = {**SMALL, "tta_flips": [[0]], "train#preprocessing#transforms#2#prob": 0.25}
+        options = {**SMALL, "tta_flips": [[0]], "output_stride": 2, "train#preprocessing#transforms#2#prob": 0.25}
         algos = generate(data, options=options, class_names=names, dataroot=".")
         assert [Path(algo.get_output_path()).name for algo in algos] == ["sam2adapter_0", "sam2adapter_1"]
         for fold, algo in enumerate(algos):
@@ -81,6 +81,7 @@ class TestGeneration:
             assert (inference["adapter"], inference["image_size"], inference["tta_flips"]) == ("none", 32, [[0]])
             datalist = json.loads(Path(algo.get_output_path(), "datalist.json").read_text(encoding="utf-8"))
             assert datalist["labels"] == {"background": 0, "edema": 1, "tumor": 2}
+            assert train["output_stride"] == inference["output_stride"] == 2
             assert train["train"]["preprocessing"]["transforms"][2]["prob"] == 0.25
             assert datalist["channel_names"] == {"0": "MRI"}
             assert [case["fold"] for case in datalist["training"]] == [0, 1, 0, 1]
