@@ -101,6 +101,7 @@ def write_scans(folder: Path, shape: tuple[int, int, int], count: int) -> None:
 def bundle_config(scans: Path, output_dir: Path, arguments: argparse.Namespace) -> ConfigParser:
     """The bundle's inference, with random weights."""
     config = ConfigParser()
+    config.read_meta(str(BUNDLE / "configs" / "metadata.json"))
     config.read_config(str(BUNDLE / "configs" / "inference.json"))
     names = ["background", *(f"class{number}" for number in range(1, arguments.classes))]
     config.update(
@@ -109,6 +110,7 @@ def bundle_config(scans: Path, output_dir: Path, arguments: argparse.Namespace) 
             "dataset_dir": str(scans),
             "output_dir": str(output_dir),
             "device": f"$torch.device('{arguments.device}')",
+            "evaluator#network": "@network",
             "description": {**config["default_description"], "class_names": names},
             "adapter": arguments.adapter,
             "image_size": arguments.image_size,

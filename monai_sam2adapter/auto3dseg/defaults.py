@@ -22,11 +22,12 @@ _NAMES = {
     "num_epochs": "epochs",
     "num_epochs_per_validation": "val_interval",
     "num_images_per_batch": "batch_size",
+    "num_warmup_epochs": "warmup_epochs",
     "random_seed": "seed",
 }
 # of MONAI's own algorithms, which may run beside this one
 _OF_OTHERS = {
-    *("num_warmup_epochs", "num_patches_per_iter", "num_patches_per_image", "num_crops_per_image", "num_cache_workers"),
+    *("num_patches_per_iter", "num_patches_per_image", "num_crops_per_image", "num_cache_workers"),
     *("num_sw_batch_size", "overlap_ratio", "patch_size", "patch_size_valid", "roi_size", "early_stop", "determ"),
     *("use_pretrain", "pretrained_path", "auto_scale_allowed", "gpu_customization"),
 }
