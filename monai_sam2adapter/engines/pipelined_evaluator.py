@@ -58,6 +58,10 @@ class PipelinedEvaluator(SupervisedEvaluator):
         # the part that runs in a thread: an engine without events of its own, since these belong to the main thread
         own = {name: value for name, value in kwargs.items() if name not in _FOR_RESULTS}
         self._ahead = SupervisedEvaluator(**{**own, "inferer": self._until_stopped, "decollate": False})
+        if isinstance(inferer, ResizeInferer):
+            # MONAI would take and give back metadata, of one tensor only; this inferer's networks get none, and it may
+            # return a dictionary
+            self._ahead.compile = False
         self._stop = Event()
         self.add_event_handler(IterationEvents.FORWARD_COMPLETED, _spread)
 

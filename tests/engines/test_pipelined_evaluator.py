@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 from ignite.engine import Events
-from monai.data import DataLoader, Dataset
+from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.engines.utils import IterationEvents
 from monai.handlers import MeanDice, from_engine
 from monai.transforms import AsDiscreted
 
 from monai_sam2adapter.engines import PipelinedEvaluator
+from monai_sam2adapter.inferers import ResizeInferer
+from monai_sam2adapter.transforms import SegmentLogitsd
 
 EVENTS = (
     *(Events.STARTED, Events.EPOCH_STARTED, Events.GET_BATCH_STARTED, Events.GET_BATCH_COMPLETED),
@@ -75,3 +77,20 @@ def test_autocast_reaches_the_thread_of_the_network() -> None:
     )
     evaluator.run()
     assert kinds == [(torch.cuda.is_available(), False, False)]
+
+
+def test_a_compiled_network_gives_maps_in_their_place() -> None:
+    affine = torch.diag(torch.tensor([2.0, 3.0, 1.0, 1.0]))
+    evaluator = PipelinedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(Dataset([{"image": MetaTensor(torch.randn(1, 5, 4), affine=affine)}])),
+        network=torch.nn.Conv2d(1, 3, 1),
+        inferer=ResizeInferer(postprocessing=SegmentLogitsd("pred", uncertainty=True)),
+        compile=True,
+        compile_kwargs={"backend": "eager"},
+    )
+    evaluator.run()
+    (output,) = evaluator.state.output
+    assert output["uncertainty"].shape == output["pred"].shape == (1, 5, 4)
+    for key in ("image", "pred", "uncertainty"):
+        torch.testing.assert_close(output[key].affine, affine.double())
