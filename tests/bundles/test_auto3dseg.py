@@ -109,12 +109,13 @@ class TestGeneration:
 
     def test_options_have_the_names_of_other_algorithms(self, data: Path, caplog: pytest.LogCaptureFixture) -> None:
         (algo, _) = generate(data)
-        params = {"num_epochs": 3, "num_epochs_per_validation": 2, "num_images_per_batch": 5, "num_warmup_epochs": 1}
+        params = {"num_epochs": 3, "num_epochs_per_validation": 2, "num_images_per_batch": 5}
+        params |= {"num_warmup_epochs": 1, "roi_size": 96}
         algo.export_to_disk(str(data), "sam2adapter_0_trial", **params, fill_with_datastats=False)  # as NNIGen does
         train = defaults(algo, "train")
-        assert (train["epochs"], train["val_interval"], train["batch_size"]) == (3, 2, 5)
+        assert (train["epochs"], train["val_interval"], train["batch_size"], train["warmup_epochs"]) == (3, 2, 5, 1)
         assert defaults(algo, "inference")["batch_size"] == 8
-        assert "num_warmup_epochs" in caplog.text
+        assert "roi_size" in caplog.text
 
     def test_several_of_one_kind_go_beside_each_other(self, data: Path) -> None:
         generate(data, "first")
