@@ -26,6 +26,19 @@ _DATASET = {"bundle": str, "dataset_dir?": str, "phantom?": Mapping, "metric?": 
 _TRUNK = {"dataset": str, "options?": Mapping}
 _WORDS = {str: "a text", Mapping: "a dictionary", Sequence: "a list"}
 # keys of a bundle that the command sets by itself
+# what only the bundles' own network takes
+_OF_OWN_NETWORK = (
+    *("variant", "adapter", "adapter_config", "positional_encoding", "output_stride", "activation_checkpointing"),
+    *(
+        "sam2_checkpoint",
+        "dinov2_checkpoint",
+        "init_checkpoint",
+        "frozen_dtype",
+        "dino_variant",
+        "dino_size",
+        "network_def",
+    ),
+)
 OWN_KEYS = ("bundle_root", "dataset_dir", "output_dir", "checkpoint_file", "seed", "resume", "overwrite", "split")
 
 
@@ -42,7 +55,9 @@ class ComparisonConfig:
         datasets: by name, ``bundle`` (its folder's name), ``dataset_dir`` or ``phantom`` (``kind`` and the arguments of
             ``monai_sam2adapter.data.write_<kind>_phantom``), ``metric`` (a metric of the bundle's evaluate.json,
             "miou_pooled" if left out), ``trunk`` (the name of a trunk that the methods adapt) and ``options``.
-        methods: by name, the options that make the method, such as ``{"adapter": "hp"}``.
+        methods: by name, the options that make the method, such as ``{"adapter": "hp"}``; or, for another network,
+            ``{"network_def": {"_target_": "monai.networks.nets.UNet", ...}}``, whose ``in_channels`` and
+            ``out_channels`` are those of the bundle's network where they are left out. It adapts no trunk.
         seeds: one training each.
         options: options of all trainings.
         trunks: by name, ``dataset`` and ``options``: networks that are trained first, as a whole and from random
@@ -139,8 +154,14 @@ class ComparisonConfig:
         return replace(config, datasets=datasets)
 
     def options_of(self, dataset: str, own: Mapping[str, Any]) -> dict[str, Any]:
-        """The options of a training on a data set, given those that a method or a trunk has of its own."""
-        return {**self.options, **self.datasets[dataset].get("options", {}), **own, **self.overrides}
+        """
+        The options of a training on a data set, given those that a method or a trunk has of its own. A method with a
+        ``network_def`` gets none of those that only the bundles' own network has.
+        """
+        shared = {**self.options, **self.datasets[dataset].get("options", {}), **self.overrides}
+        if "network_def" in own:
+            shared = {key: value for key, value in shared.items() if key.partition("#")[0] not in _OF_OWN_NETWORK}
+        return {**shared, **own}
 
 
 def _check_entry(entry: Any, keys: Mapping[str, Any], place: str) -> None:

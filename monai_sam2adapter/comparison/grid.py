@@ -145,9 +145,12 @@ def build_grid(
     folders = {name: _dataset_folder(name, dataset, output_dir) for name, dataset in config.datasets.items()}
 
     def cell(dataset: str, own: Mapping[str, Any], place: str, **arguments: Any) -> ComparisonCell:
+        bundle = bundles_dir / config.datasets[dataset]["bundle"]
+        if "network_def" in own:
+            own = {**own, "network_def": {**_channels_of(bundle), **own["network_def"]}}
         return ComparisonCell(
             dataset=dataset,
-            bundle=str(bundles_dir / config.datasets[dataset]["bundle"]),
+            bundle=str(bundle),
             dataset_dir=folders[dataset],
             folder=str(output_dir / place),
             options=config.options_of(dataset, own),
@@ -164,13 +167,19 @@ def build_grid(
             method=method,
             seed=seed,
             metric=dataset.get("metric", "miou_pooled"),
-            trunk=trunks[dataset["trunk"]].trunk_file if "trunk" in dataset else None,
+            trunk=trunks[dataset["trunk"]].trunk_file if "trunk" in dataset and "network_def" not in options else None,
         )
         for seed in config.seeds
         for name, dataset in config.datasets.items()
         for method, options in config.methods.items()
     ]
     return list(trunks.values()), cells
+
+
+def _channels_of(bundle: Path) -> dict[str, Any]:
+    """How a bundle says the channels of its network; what is missing is told when the cells are checked."""
+    network: Mapping[str, Any] = (read_json(bundle / "configs" / "train.json") or {}).get("network_def", {})
+    return {key: network[key] for key in ("in_channels", "out_channels") if key in network}
 
 
 def write_phantoms(config: ComparisonConfig, output_dir: Path) -> None:

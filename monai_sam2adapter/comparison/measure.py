@@ -98,7 +98,8 @@ def _build(cell: ComparisonCell) -> tuple[torch.nn.Module, Sequence[int]]:
         options = ("sam2_checkpoint", "dinov2_checkpoint")
         checkpoint, dinov2 = (parser.get_parsed_content(key) if key in parser else None for key in options)
         prepare_base_weights(network, checkpoint, False, dinov2)
-    return network, (1, network.in_channels, *parser.get_parsed_content("spatial_size"))
+    in_channels = parser.get_parsed_content("network_def#in_channels")
+    return network, (1, in_channels, *parser.get_parsed_content("spatial_size"))
 
 
 def _key_of(cell: ComparisonCell, device: str) -> str:

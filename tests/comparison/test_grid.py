@@ -13,6 +13,7 @@ from monai_sam2adapter.comparison import ComparisonCell, ComparisonConfig
 from monai_sam2adapter.comparison.grid import build_grid
 from monai_sam2adapter.utils import write_json
 
+BUNDLES = Path(__file__).parents[2] / "bundles"
 MakeCell = Callable[..., ComparisonCell]
 
 
@@ -71,3 +72,29 @@ def test_a_cell_for_each_data_set_method_and_seed_and_trunks_before(tmp_path: Pa
     assert cells[0].trunk == trunk.trunk_file == str(tmp_path / "out" / "trunks" / "membranes" / "trunk.pt")
     assert (cells[0].metric, cells[2].metric, cells[2].trunk) == ("miou_pooled", "dice", None)
     assert cells[2].dataset_dir == trunk.dataset_dir == str(tmp_path / "out" / "phantoms" / "cells")
+
+
+def test_a_network_of_its_own_gets_what_it_can_take_and_adapts_no_trunk(tmp_path: Path) -> None:
+    unet = {"_target_": "monai.networks.nets.UNet", "spatial_dims": 2, "channels": [8, 16], "strides": [2]}
+    config = ComparisonConfig(
+        title="Ours and MONAI's",
+        datasets={
+            "hearts": {
+                "bundle": "acdc_cardiac_segmentation",
+                "dataset_dir": str(tmp_path),
+                "trunk": "cells",
+                "options": {"adapter_config#bottleneck_ratio": 0.5, "image_size": 64},
+            }
+        },
+        methods={"lw": {"adapter": "lw"}, "UNet": {"network_def": unet, "learning_rate": 0.01}},
+        seeds=[0],
+        options={"epochs": 2, "learning_rate": 0.001, "variant": "small"},
+        trunks={"cells": {"dataset": "hearts", "options": {"adapter": "full"}}},
+        overrides={"frozen_dtype": "bfloat16", "batch_size": 4},
+    )
+    _, (ours, other) = build_grid(config, tmp_path, BUNDLES)
+    assert (ours.trunk is None, ours.options["variant"], ours.options["frozen_dtype"]) == (False, "small", "bfloat16")
+    assert other.trunk is None
+    channels = {"in_channels": "$1 + 2 * @num_neighbors", "out_channels": "@num_classes"}
+    shared = {"epochs": 2, "learning_rate": 0.01, "image_size": 64, "batch_size": 4}
+    assert other.options == {**shared, "network_def": {**channels, **unet}}
