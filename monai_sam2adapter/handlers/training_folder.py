@@ -11,6 +11,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch.distributed as dist
 from filelock import FileLock, Timeout
+from torch.utils.data import DistributedSampler
 
 from ..networks.weights.training_state import read_training_state
 from ..utils import escaping_logger, is_same_file, printable, require_flags, require_writable, sha256_of_file
@@ -127,13 +128,13 @@ def case_names(loader: Any) -> list[str]:
     What the cases of a loader are called, sorted: by the entry ``case``, else by their image's file, wherever it lies.
 
     Args:
-        loader: a data loader; of one whose data set has no list ``data``, nothing is known. Where the processes of a
-            run share the cases out, those of all are meant.
+        loader: a data loader; of one whose data set has no list ``data``, nothing is known. Those of all processes are
+            meant: each has the same list, of which a ``DistributedSampler`` takes its share, or a share itself.
 
     Raises:
-        ValueError: when the processes, on machines with data of their own, have other cases.
+        ValueError: when processes, on machines with data of their own, have other lists where they should be the same.
     """
-    dataset = getattr(loader, "dataset", None)
+    dataset, sampler = getattr(loader, "dataset", None), getattr(loader, "sampler", None)
     items = getattr(dataset, "data", ())
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
         return []
@@ -142,7 +143,7 @@ def case_names(loader: Any) -> list[str]:
         return names
     found: list[list[str]] = [[]] * idist.get_world_size()
     dist.all_gather_object(found, names)
-    if getattr(dataset, "shard", False):
+    if not isinstance(sampler, DistributedSampler) or getattr(dataset, "shard", False):
         return sorted(name for share in found for name in share)
     for rank, others in enumerate(found):
         if others != found[0]:

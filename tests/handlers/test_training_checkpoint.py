@@ -786,10 +786,11 @@ def test_processes_with_other_cases_are_an_error_unless_they_share_them_out(
         found[:] = [own, others]
 
     dataset = Dataset([{"case": "b"}, {"case": "a"}])
-    loader = DataLoader(dataset)
+    loader = DataLoader(dataset, sampler=EpochSampler(dataset, num_replicas=2, rank=0))
     assert case_names(loader) == ["a", "b"]
     monkeypatch.setattr(idist, "get_world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    assert case_names(DataLoader(dataset)) == sorted(["a", "b", *others])  # as partition_dataset makes the lists
     with pytest.raises(ValueError, match=f"process 1 found {len(others)} cases and process 0 2, which differ in "):
         case_names(loader)
     dataset.shard = True

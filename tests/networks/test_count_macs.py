@@ -264,10 +264,10 @@ class TestNetworks:
         pixels = 64 * 64 if height == 64 else 96 * 32  # padded
         hypernetworks = 2 * 3 * (256 * 256 + 256 * 256 + 256 * 32)  # two images, three classes
         masks = 2 * 3 * 32 * pixels // 16  # at stride 4
-        assert count.by_kind["resampling"] == count.by_part["other"] == 2 * 3 * pixels * 4
+        assert count.by_kind["resampling"] == 2 * 3 * pixels * 4
         assert count.total == other_count(net, x) + hypernetworks + masks + count.by_kind["resampling"]
         assert count.by_part["class_head"] == hypernetworks
-        assert [*count.by_part] == [*net.parameter_groups(), "other"]
+        assert [*count.by_part] == [*net.parameter_groups()]
         assert sum(count.by_part.values()) == sum(count.by_kind.values()) == count.total
         # the same in other precisions, and with MATH in place of the fast attention
         if not training:
