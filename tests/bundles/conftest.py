@@ -45,8 +45,8 @@ SMALLEST: dict[str, dict[str, Any]] = {
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """
-    A test that takes ``bundle`` runs once for each folder in bundles/; where its file names ``FAST_BUNDLES``, those of
-    each template, the others are slow: they share what is tested with them.
+    A test that takes ``bundle`` runs once for each folder in bundles/; where its file names ``FAST_BUNDLES``, the
+    others are slow: they share what is tested with these.
     """
     if "bundle" in metafunc.fixturenames:
         folders = sorted(path.parent for path in BUNDLES.glob("*/configs") if path.parent.name != "_templates")

@@ -12,7 +12,7 @@ from bundle_runs import load, parse, read, run, train
 
 from monai_sam2adapter.networks import compiling
 
-FAST_BUNDLES = {"acdc_cardiac_segmentation", "kvasir_polyp_segmentation"}
+FAST_BUNDLES = {"acdc_cardiac_segmentation"}
 
 
 @pytest.fixture

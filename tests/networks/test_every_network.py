@@ -316,8 +316,8 @@ def graphs_of(net, x):
 
 
 # the others are like these: every network with one adapter, and every adapter in one network
-FAST = {("PromptFreeSAM2", adapter, True) for adapter in ADAPTERS} | {("PromptFreeSAM2", "lw", False)}
-FAST |= {(network.id, "bottleneck", False) for network in NETWORKS}
+FAST = {("PromptFreeSAM2", adapter, training) for adapter in ("hp", "lw") for training in (True, False)}
+FAST |= {("SAM2UNet", "bottleneck", False), ("SAM2UNeXT", "bottleneck", False)}
 
 
 class TestCompile:
