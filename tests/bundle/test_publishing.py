@@ -91,6 +91,7 @@ def write_evaluation(folder: Path, weights: Path) -> None:
     write_report({"title": "Hearts", "about": about, **results}, folder)
 
 
+@pytest.mark.slow
 def test_a_bundle_is_published_downloaded_and_run(hub: Hub, bundle: Path, weights: Path, tmp_path: Path) -> None:
     set_version(bundle, "1.2.0")
     write_evaluation(tmp_path / "eval", weights)

@@ -45,7 +45,10 @@ class TestTraining:
         assert {"train_loss", "dice"} <= {tag.split("/")[-1] for tag in events.Tags()["scalars"]}
         assert len(events.Tags()["images"]) == 2  # both frames of the one validation patient
 
-    @pytest.mark.parametrize("again", ["random", None], ids=["same_seed", "base_of_model.pt"])
+    @pytest.mark.parametrize(
+        "again",
+        [pytest.param("random", id="same_seed", marks=pytest.mark.slow), pytest.param(None, id="base_of_model.pt")],
+    )
     def test_a_resumed_run_ends_as_one_that_was_not_interrupted(
         self, again: str | None, phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -172,6 +175,7 @@ class TestCommandLine:
             runpy.run_module("monai.bundle", run_name="__main__")
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.slow
     def test_the_commands_of_the_readme(self, phantom: Path, tmp_path: Path) -> None:
         models, weights = tmp_path / "models", ["--checkpoint_file", tmp_path / "models" / "model.pt"]
         common = [

@@ -95,6 +95,7 @@ def test_only_the_first_process_writes(trained: Path) -> None:
     assert len(list((trained / "tensorboard").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_evaluation_counts_each_case_once(dataset_dir: Path, trained: Path, tmp_path: Path) -> None:
     options = {**OPTIONS, "dataset_dir": dataset_dir, "split": "val", "checkpoint_file": trained / "model.pt"}
     one, two = tmp_path / "one", tmp_path / "two"

@@ -226,6 +226,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_count_each_case_once(evaluator_factory, tiny_network, run_two_processes, tmp_path) -> None:
     """Five cases on two processes: the sampler gives the first one twice, unless it may leave a process with fewer."""
     errors = run_two_processes(TWO_PROCESSES, str(tmp_path), str(Path(__file__).parent))

@@ -47,7 +47,7 @@ CASES = [
     *(("SAM2UNeXT", adapter) for adapter in ("bottleneck", "hp", "lw, fused")),
 ]
 FAST = [
-    *((("PromptFreeSAM2", adapter), "ts") for adapter in ("hp", "conv_lora", "lw, fused")),
+    *((("PromptFreeSAM2", adapter), "ts") for adapter in ("hp", "lw, fused")),
     (("PromptFreeSAM2", "lw, fused"), "pt2"),
     (("PromptFreeSAM2", "hp"), "onnx"),
     (("SAM2UNet", "bottleneck"), "onnx"),
