@@ -100,8 +100,10 @@ def test_what_saves_memory_trains_the_same(
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", False), ("cuda", True), ("cuda:1", True)])
-def test_the_optimizer_is_fused_on_cuda(device: str, expected: bool, bundle: Path) -> None:
-    assert parse(bundle, "train", device=device).get_parsed_content("train#optimizer#fused") is expected
+def test_the_optimizer_is_fused_and_memory_pinned_on_cuda(device: str, expected: bool, bundle: Path) -> None:
+    parser = parse(bundle, "train", device=device)
+    for key in ("optimizer#fused", "dataloader#pin_memory"):
+        assert parser.get_parsed_content(f"train#{key}") is expected
 
 
 def test_frozen_weights_are_cast_on_request_and_files_hold_them_in_full(
