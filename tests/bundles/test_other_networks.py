@@ -52,7 +52,9 @@ def test_a_unet_is_trained_resumed_evaluated_and_run(bundle: Path, given: dict[s
     places = {"checkpoint_file": models / "model.pt", "output_dir": tmp_path / "eval"}
     run(bundle, "evaluating", "train", "evaluate", **places, **given)
     assert (tmp_path / "eval" / "results.json").is_file()
-    cases = sorted(path for path in Path(given["dataset_dir"]).rglob("*.*") if path.suffix in (".gz", ".jpg", ".png"))
+    cases = sorted(
+        path for path in Path(given["dataset_dir"]).rglob("*.*") if path.suffix in (".gz", ".jpg", ".png", ".tif")
+    )
     places = {"checkpoint_file": models / "model.pt", "output_dir": tmp_path / "out", "dataset_dir": cases[0]}
     run(bundle, "inference", "inference", **places, network_def=given["network_def"])
     assert list((tmp_path / "out").rglob("*_seg.*"))
