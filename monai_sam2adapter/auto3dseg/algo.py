@@ -128,16 +128,19 @@ class SAM2AdapterAlgo(BundleAlgo):
                 f"got {self.device_setting['NUM_NODES']} nodes, expected 1; to train on several, run the training of "
                 f"the bundle {self.output_path} by torchrun, with its configs/multi_gpu_train.json"
             )
-        options = in_our_names(train_params or {})
         root, configs = Path(self.output_path), Path(self.output_path) / "configs"
-        resume = options.pop("resume", False) and (root / "models" / "last.pt").is_file()
+        options = {**in_our_names(train_params or {})}
+        resume = options.pop("resume", (read_json(configs / "train.json") or {}).get("resume", False))
+        resume = resume and (root / "models" / "last.pt").is_file()
         change_defaults(configs, options)
+        if resume and self._is_trained():
+            return subprocess.CompletedProcess([], 0)
         self._score_file.unlink(missing_ok=True)
         devices = str(self.device_setting["CUDA_VISIBLE_DEVICES"])
         files = [str(configs / f"{name}.json") for name in ("train", *(["multi_gpu_train"] if "," in devices else []))]
         command = [*self._launcher(len(devices.split(","))), "-m", "monai.bundle", "run", "training"]
         command += ["--config_file", f"{files}", "--logging_file", str(configs / "logging.conf")]
-        command += ["--bundle_root", str(root), "--resume" if resume else "--overwrite", "True"]
+        command += ["--bundle_root", str(root), "--resume", str(resume), "--overwrite", str(not resume)]
         logger.info("$ %s", shlex.join(command))
         done = subprocess.run(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": devices}, check=False)
         if done.returncode:
@@ -150,6 +153,13 @@ class SAM2AdapterAlgo(BundleAlgo):
             raise RuntimeError(f"the training of {root} has no best network, since its Dice is NaN; check the labels")
         write_json({"best_avg_dice_score": progress["best_metric"]}, self._score_file)
         return done
+
+    def _is_trained(self) -> bool:
+        """Whether the training has ended and was scored, so that there is nothing to resume."""
+        root = Path(self.output_path)
+        progress = TrainingCheckpoint.progress(root / "models") or {"epoch": 0, "stopped": False}
+        config = read_json(root / "configs" / "train.json") or {}
+        return self._score_file.is_file() and (progress["stopped"] or progress["epoch"] >= config["epochs"])
 
     def _launcher(self, processes: int) -> list[str]:
         prefix = self.device_setting["CMD_PREFIX"]

@@ -68,6 +68,11 @@ def check_options() -> None:
         problems.append(
             "TensorRT runs one network, not an ensemble: give one checkpoint_file, or PyTorch's config alone."
         )
+    warmup, epochs = config.get("warmup_epochs"), config.get("epochs")
+    if isinstance(warmup, int) and isinstance(epochs, int) and 0 < epochs <= warmup:
+        problems.append(
+            f"warmup_epochs is {warmup} of {epochs} epochs, so that the learning rate is never reached; give fewer."
+        )
     problems = problems or [*_wrong_values(config, parser), *_wrong_settings(parser)]
     if len(problems) > 1:
         problems = [f"{len(problems)} options are wrong:", *problems]

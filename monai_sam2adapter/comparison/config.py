@@ -25,20 +25,13 @@ _COMPARISON |= {"options?": Mapping, "trunks?": Mapping}
 _DATASET = {"bundle": str, "dataset_dir?": str, "phantom?": Mapping, "metric?": str, "trunk?": str, "options?": Mapping}
 _TRUNK = {"dataset": str, "options?": Mapping}
 _WORDS = {str: "a text", Mapping: "a dictionary", Sequence: "a list"}
-# keys of a bundle that the command sets by itself
-# what only the bundles' own network takes
-_OF_OWN_NETWORK = (
+# what only the network that the bundles come with takes
+_OF_BUNDLES_NETWORK = {
     *("variant", "adapter", "adapter_config", "positional_encoding", "output_stride", "activation_checkpointing"),
-    *(
-        "sam2_checkpoint",
-        "dinov2_checkpoint",
-        "init_checkpoint",
-        "frozen_dtype",
-        "dino_variant",
-        "dino_size",
-        "network_def",
-    ),
-)
+    *("sam2_checkpoint", "dinov2_checkpoint", "init_checkpoint", "frozen_dtype", "dino_variant", "dino_size"),
+    "network_def",
+}
+# keys of a bundle that the command sets by itself
 OWN_KEYS = ("bundle_root", "dataset_dir", "output_dir", "checkpoint_file", "seed", "resume", "overwrite", "split")
 
 
@@ -160,7 +153,7 @@ class ComparisonConfig:
         """
         shared = {**self.options, **self.datasets[dataset].get("options", {}), **self.overrides}
         if "network_def" in own:
-            shared = {key: value for key, value in shared.items() if key.partition("#")[0] not in _OF_OWN_NETWORK}
+            shared = {key: value for key, value in shared.items() if key.partition("#")[0] not in _OF_BUNDLES_NETWORK}
         return {**shared, **own}
 
 

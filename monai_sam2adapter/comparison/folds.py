@@ -26,6 +26,7 @@ from .tables import cell_rows, write_csv
 
 __all__ = ["train_folds"]
 
+_OF_A_WHOLE_SET = ("e_max", "f_max")  # their threshold is the best one for the cases of one evaluation
 _BASE_WEIGHTS = ("sam2_checkpoint", "dinov2_checkpoint")  # a model.pt holds them
 
 
@@ -158,6 +159,7 @@ def _pool(cells: Sequence[ComparisonCell]) -> dict[str, Any]:
     scores = {  # JSON has null for NaN
         name: np.concatenate([np.array(result["metrics"][name]["values"], dtype=float) for result in results])
         for name in first["metrics"]
+        if name not in _OF_A_WHOLE_SET
     }
     confusions = None if None in matrices else np.concatenate([np.array(matrix["case_counts"]) for matrix in matrices])
     background = first["confusion_matrix"]["class_names"][0] if confusions is not None else "background"
@@ -168,6 +170,9 @@ def _pool(cells: Sequence[ComparisonCell]) -> dict[str, Any]:
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "checkpoint": "one for each fold: " + "; ".join(result["about"]["checkpoint"] for result in results),
     }
+    left_out = [name for name in first["metrics"] if name in _OF_A_WHOLE_SET]
+    if left_out:
+        about["left out"] = f"{', '.join(left_out)}, which have one threshold for all cases; see each fold's own"
     pooled = evaluation_results(cases, first["class_names"], scores, confusions, background)
     return {"title": f"{first['title']}, {len(cells)} folds", "about": about, **pooled}
 

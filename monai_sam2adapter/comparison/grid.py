@@ -121,7 +121,7 @@ class ComparisonCell:
         if earlier is None:
             return
         # as JSON, which knows no tuples
-        before, now = (json.loads(json.dumps(cell.identity())) for cell in (earlier, self))
+        before, now = (json.loads(json.dumps({"seed": cell.seed, **cell.identity()})) for cell in (earlier, self))
         differences = [
             f"{key} was {json.dumps(before[key]) if key in before else 'left out'}, is "
             f"{json.dumps(now[key]) if key in now else 'left out'}"

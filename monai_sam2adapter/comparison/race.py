@@ -97,8 +97,9 @@ def choose_adapter(
     All candidates within the budget are trained for a part of the epochs, the better half by the validation goes on
     from its checkpoints to twice as many, and so on until two are trained to the end. The learning rate follows the
     schedule of the whole from the start, so that a rung is what it is in a whole training. No test case is scored.
-    Written are ``race.csv`` and ``race.md``, and ``choice.json``, the options of the winner, which a bundle takes
-    behind its own config. What is trained is not trained again when the race is run again, with another budget too.
+    Written are ``race.csv`` and ``race.md``, and the options of the winner, which a bundle takes behind its own config:
+    ``choice.json``, and ``choice_training.json`` for those that inference has not. What is trained is not trained again
+    when the race is run again, with another budget too.
 
     Args:
         config: the race: one data set, the candidates as methods; scores are means over its seeds.
@@ -137,10 +138,15 @@ def choose_adapter(
         _remove_checkpoints(cells)
         report(_write_tables(candidates, folder, title=config.title, rungs=rungs, macs_budget=macs_budget))
         if winner is not None:
-            chosen, choice = next(cell for cell in cells if cell.method == winner.method), folder / "choice.json"
-            write_json(_options_of(chosen), choice)
-            files = [chosen.config_file("train"), str(choice)]
-            report(f'Chosen: {winner.method}. Take it with --config_file "{files}", and so to evaluate and to predict.')
+            chosen = next(cell for cell in cells if cell.method == winner.method)
+            choice, training = folder / "choice.json", folder / "choice_training.json"
+            for file, options in zip((choice, training), _options_of(chosen), strict=True):
+                write_json(options, file)
+            files = [chosen.config_file("train"), str(choice), str(training)]
+            report(
+                f'Chosen: {winner.method}. Train with --config_file "{files}"; evaluation takes the last two files '
+                f"behind its own, inference {choice} alone."
+            )
         return {str(cell): reason for cell, reason in failed.items()}
 
 
@@ -205,16 +211,13 @@ def _write_tables(candidates: Sequence[Candidate], folder: Path, **values: Any) 
     return write_markdown(folder / "race.md", candidates=order, format_seconds=format_seconds, **values)
 
 
-def _options_of(cell: ComparisonCell) -> dict[str, Any]:
-    """The options that make the network of a cell and train it, for the bundle's configs of training and inference."""
+def _options_of(cell: ComparisonCell) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that make the network of a cell, which inference has, too, and those that training alone has."""
     inference: Mapping[str, Any] = read_json(cell.config_file("inference")) or {}
     options = cell.common_options()
     if "adapter" in options:
         options = {"adapter": options["adapter"], "adapter_config": {}, **options}
-    return {
-        key: value
-        for key, value in options.items()
-        if key not in ("bundle_root", "dataset_dir", "seed", *MACHINE_OPTIONS)
-        # a part of an entry can be set only where the entry is
-        and ("#" not in key or key.partition("#")[0] in inference)
-    }
+    own = ("bundle_root", "dataset_dir", "seed", *MACHINE_OPTIONS)
+    options = {key: value for key, value in options.items() if key not in own}
+    shared = {key: value for key, value in options.items() if key.partition("#")[0] in inference}
+    return shared, {key: value for key, value in options.items() if key not in shared}

@@ -83,7 +83,7 @@ class SeededCacheDataset(CaseCacheDataset):
     ) -> None:
         deterministic, random = split_transform(transform)
         self.random_transform = random  # the first attribute, since MONAI's loader seeds them in their order
-        self.shard = shard
+        self.shard, self.undivided = shard, data
         super().__init__(take_shard(data) if shard else data, deterministic, **options)
 
     def __getitem__(self, index: int | slice | Sequence[int]) -> Any:

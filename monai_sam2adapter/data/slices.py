@@ -96,9 +96,9 @@ class VolumeSliceDataset(Dataset):
             raise ValueError(f"num_neighbors must be 0 or more slices on each side, got {num_neighbors}")
         _check_deterministic(volume_transform)
         deterministic, random = split_transform(transform)
+        self.shard, self.undivided = shard, data
         data = take_shard(data) if shard else data
         super().__init__(data=data, transform=random)
-        self.shard = shard
         self.deterministic_transform = deterministic
         self.volume_transform = Compose(volume_transform)
         self.slice_axis = slice_axis
@@ -201,7 +201,8 @@ class VolumeSliceDataset(Dataset):
         found = {number for number, _ in self._slices}
         empty = [str(self.data[number]) for number in range(len(self.data)) if number not in found]
         if not found:
-            raise ValueError(f"all labels of the {len(empty)} volumes are 0; are these the right label files?")
+            advice = "; let each process keep all volumes (--shard_cache False)" if self.shard else ""
+            raise ValueError(f"all labels of the {len(empty)} volumes are 0; are these the right label files?{advice}")
         if empty:
             logger.warning(
                 "%d of %d volumes hold no foreground and are left out: %s", len(empty), len(self.data), "; ".join(empty)

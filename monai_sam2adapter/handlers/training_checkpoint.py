@@ -254,7 +254,7 @@ class TrainingCheckpoint:
         self._check_finite()
         if idist.get_rank() != 0:
             return
-        waited = self._waited if self._stopping is None else self._stopping.counter
+        waited = 0 if self._stopping is None else self._stopping.counter
         frozen = self._frozen()
         if frozen and self._frozen_sha256 is None:
             self._frozen_sha256 = tensors_sha256(frozen)

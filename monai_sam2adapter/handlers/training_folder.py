@@ -129,13 +129,14 @@ def case_names(loader: Any) -> list[str]:
 
     Args:
         loader: a data loader; of one whose data set has no list ``data``, nothing is known. Those of all processes are
-            meant: each has the same list, of which a ``DistributedSampler`` takes its share, or a share itself.
+            meant: each has the same list, of which a ``DistributedSampler`` or the data set takes a share, or it has
+            one that is a share already.
 
     Raises:
         ValueError: when processes, on machines with data of their own, have other lists where they should be the same.
     """
     dataset, sampler = getattr(loader, "dataset", None), getattr(loader, "sampler", None)
-    items = getattr(dataset, "data", ())
+    items = getattr(dataset, "undivided", getattr(dataset, "data", ()))
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
         return []
     names = sorted(str(item["case"]) if "case" in item else Path(str(item.get("image"))).name for item in items)
@@ -143,7 +144,7 @@ def case_names(loader: Any) -> list[str]:
         return names
     found: list[list[str]] = [[]] * idist.get_world_size()
     dist.all_gather_object(found, names)
-    if not isinstance(sampler, DistributedSampler) or getattr(dataset, "shard", False):
+    if not isinstance(sampler, DistributedSampler):
         return sorted(name for share in found for name in share)
     for rank, others in enumerate(found):
         if others != found[0]:

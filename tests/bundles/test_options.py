@@ -197,6 +197,7 @@ def test_a_run_names_each_wrong_option_before_it_reads_or_writes(bundle: Path, r
         ("inference", {"num_classes": "$0 * 3"}, "num_classes must be an integer of at least 1, got 0"),
         ("inference", {"class_names": "$['a'] * 3"}, "class_names must be a list of different texts"),
         ("inference", {"output_dir": "$3 + 4"}, "output_dir must be a path (without"),
+        ("training", {"warmup_epochs": 5, "epochs": 5}, "warmup_epochs is 5 of 5 epochs"),
     ],
 )
 def test_unknown_options_are_refused_with_the_nearest(run: str, options: dict[str, Any], message: str) -> None:

@@ -177,6 +177,7 @@ def test_the_chosen_adapter_is_one_that_the_bundle_takes(tmp_path: Path, capfd: 
 
     def run(run_id: str, *configs: str, **options: str) -> None:
         files = [*(str(bundle / "configs" / f"{name}.json") for name in configs), str(output / "choice.json")]
+        files += [str(output / "choice_training.json")] if "train" in configs else []
         common = {"bundle_root": str(bundle), "device": "cpu", "num_workers": 0, "dataset_dir": str(hearts)}
         monai.bundle.run(run_id, config_file=files, **{**common, "output_dir": str(tmp_path / run_id), **options})
 

@@ -40,6 +40,7 @@ class TestComparisonCell:
                 'trunk name was left out, is "membranes"',
             ),
             ({"options": {"learning_rate": 0.1}}, "learning_rate was left out, is 0.1"),
+            ({"seed": 1, "folder": make_cell().folder}, "seed was 0, is 1"),
         ):
             with pytest.raises(
                 ValueError, match=re.escape(f"with other settings: {differences}. Take another --output")

@@ -152,7 +152,9 @@ class TestChooseAdapter:
             *("hp 0 1-2", "lw 0 1-2", "lora 0 1-2", "hp 1 1-2", "lw 1 1-2", "lora 1 1-2"),
             *("hp 0 2-4", "lw 0 2-4", "hp 1 2-4", "lw 1 2-4"),
         ]
-        assert choose.choice() == {"adapter": "lw", "adapter_config": {}, "epochs": 4, "image_size": 32}
+        assert choose.choice() == {"adapter": "lw", "adapter_config": {}, "image_size": 32}
+        training = json.loads((choose.output / "choice_training.json").read_text(encoding="utf-8"))
+        assert training == {"epochs": 4, "train#trainer#epoch_length": 1}
         text = (choose.output / "race.md").read_text(encoding="utf-8")
         assert text.splitlines()[:5] == [
             *("# A race", ""),
@@ -163,7 +165,7 @@ class TestChooseAdapter:
         ]
         assert "| none | out at epoch 1, place 5 of 5 | 0.000 | 4 s | 0.2500 | - | - |\n\nAny number of MACs.\n" in text
         assert text in out
-        assert "choice.json']" in out
+        assert "choice_training.json']" in out
         with (choose.output / "race.csv").open(newline="", encoding="utf-8") as file:
             assert [row["method"] for row in csv.DictReader(file)] == ["lw", "hp", "lora", "adaptformer", "none"]
 
