@@ -21,6 +21,7 @@ from monai.bundle import ConfigParser
 from monai.utils.enums import AlgoKeys
 
 from monai_sam2adapter.data import ACDC_CLASS_NAMES, acdc_datalist, write_acdc_phantom
+from monai_sam2adapter.handlers import TrainingCheckpoint
 from monai_sam2adapter.networks.nets import PromptFreeSAM2
 
 SMALL = {
@@ -116,6 +117,14 @@ class TestGeneration:
         assert (train["epochs"], train["val_interval"], train["batch_size"], train["warmup_epochs"]) == (3, 2, 5, 1)
         assert defaults(algo, "inference")["batch_size"] == 8
         assert "roi_size" in caplog.text
+
+    def test_what_the_network_is_and_sees_reaches_training_and_inference(self, data: Path) -> None:
+        unet = {"_target_": "monai.networks.nets.UNet", "spatial_dims": 2, "in_channels": 1, "channels": [4, 8]}
+        options = {"network_def": {**unet, "out_channels": "@num_classes", "strides": [2]}, "spatial_size": [64, 32]}
+        (algo, _) = generate(data, options={})
+        algo.export_to_disk(str(data), "sam2adapter_0_trial", **options)
+        for name in ("train", "inference"):
+            assert {key: defaults(algo, name)[key] for key in options} == options
 
     def test_several_of_one_kind_go_beside_each_other(self, data: Path) -> None:
         generate(data, "first")
@@ -264,3 +273,40 @@ def mean_dice(found: list[np.ndarray], cases: list[dict[str, str]]) -> float:
     truths = [np.asarray(nib.load(case["label"]).dataobj) for case in cases]
     pairs = [(labels == k, truth == k) for labels, truth in zip(found, truths, strict=True) for k in (1, 2, 3)]
     return float(np.mean([2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs]))
+
+
+class TestResume:
+    @pytest.fixture
+    def commands(self, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+        """Of the trainings that were started, which then fail."""
+        started: list[list[str]] = []
+
+        def run(command: list[str], **options: Any) -> subprocess.CompletedProcess:
+            started.append(command)
+            return subprocess.CompletedProcess(command, 1)
+
+        monkeypatch.setattr(subprocess, "run", run)
+        return started
+
+    def test_is_an_option_of_the_algorithm_too(self, data: Path, commands: list[list[str]]) -> None:
+        (algo, _) = generate(data, options={**SMALL, "resume": True})
+        with pytest.raises(RuntimeError, match="failed with exit code 1"):
+            algo.train()
+        assert commands[0][-4:] == ["--resume", "False", "--overwrite", "True"]  # there is nothing yet
+
+    def test_leaves_a_training_that_has_ended_scored(
+        self, data: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (algo, _) = generate(data)
+        models = Path(algo.get_output_path()) / "models"
+        models.mkdir()
+        (models / "last.pt").touch()
+        (models / "score.json").write_text('{"best_avg_dice_score": 0.5}', encoding="utf-8")
+        epochs = defaults(algo, "train")["epochs"]
+        progress = {"epoch": epochs, "stopped": False}
+        monkeypatch.setattr(TrainingCheckpoint, "progress", staticmethod(lambda folder: progress))
+        algo.train({"resume": True})
+        assert (commands, algo.get_score()) == ([], 0.5)
+        with pytest.raises(RuntimeError):
+            algo.train({"resume": True, "num_epochs": epochs + 1})  # longer
+        assert commands[0][-4:] == ["--resume", "True", "--overwrite", "False"]
