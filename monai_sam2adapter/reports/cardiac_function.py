@@ -108,7 +108,7 @@ class CardiacFunction:
         pairs, untold, left_out = {}, [], []
         for patient, frames in patients.items():
             phases = {self.cases.get(names[frame], {}).get("phase", ""): frame for frame in frames}
-            if {"ED", "ES"} <= phases.keys():
+            if {"ED", "ES"} <= phases.keys() and len(phases) == len(frames):  # each phase once
                 pairs[patient] = (phases["ED"], phases["ES"])
             elif len(frames) == 2 and set(phases) == {""}:
                 untold.append(patient)

@@ -74,6 +74,7 @@ def test_a_patient_with_one_frame_is_left_out_and_named(caplog: pytest.LogCaptur
     assert found["patients"] == ["p1", "p3"]
     assert "No cardiac function of p2: it needs one frame at ED and one at ES." in caplog.text
     assert found["measures"]["lv_ef"]["n"] == 2
+    assert measure("ED ES ED ED ED ES")["patients"] == ["p1", "p3"]  # two frames at ED
     none = measure(kept=[2])
     assert none["patients"] == []
     assert np.isnan(none["measures"]["lv_ef"]["bias"])
