@@ -21,9 +21,12 @@ def class_probabilities(logits: torch.Tensor, dim: int) -> torch.Tensor:
         dim: axis of the channels.
 
     Returns:
-        softmax over the channels, or sigmoid of a single one, of the same shape, float32.
+        softmax over the channels, or sigmoid of a single one, of the same shape, float32; NaN where a logit is
+        infinite, of which a mean with others would show nothing.
     """
-    return logits.float().sigmoid() if logits.shape[dim] == 1 else logits.float().softmax(dim)
+    logits = logits.float()
+    probabilities = logits.sigmoid() if logits.shape[dim] == 1 else logits.softmax(dim)
+    return probabilities.add_(logits - logits)  # 0, or NaN
 
 
 def logits_of(probabilities: torch.Tensor, dim: int) -> torch.Tensor:

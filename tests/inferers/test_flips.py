@@ -72,6 +72,20 @@ def test_certain_and_half_precision_logits_stay_finite() -> None:
     assert logits.dtype == torch.float32
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("broken", [float("inf"), float("-inf"), float("nan")])
+def test_logits_that_are_no_numbers_are_not_averaged_away(classes: int, broken: float) -> None:
+    """Whoever makes a segmentation of them refuses NaN; a sigmoid would make 0 or 1 of infinite ones."""
+
+    def network(images: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(len(images), classes, *images.shape[2:])
+        logits[:, 0, 2, 3] = broken
+        return logits
+
+    found = ResizeInferer(flips=[[0]])(torch.zeros(1, 1, 8, 8), network)
+    assert found[:, :, 2, 3].isnan().any()
+
+
 def test_without_flips_it_is_the_image_alone(network: torch.nn.Module) -> None:
     image = torch.randn(1, 1, 7, 5)
     assert torch.equal(ResizeInferer()(image, network), network(image))
