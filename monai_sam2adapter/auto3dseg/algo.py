@@ -129,7 +129,7 @@ class SAM2AdapterAlgo(BundleAlgo):
                 f"the bundle {self.output_path} by torchrun, with its configs/multi_gpu_train.json"
             )
         root, configs = Path(self.output_path), Path(self.output_path) / "configs"
-        options = {**in_our_names(train_params or {})}
+        options = in_our_names(train_params or {})
         resume = options.pop("resume", (read_json(configs / "train.json") or {}).get("resume", False))
         resume = resume and (root / "models" / "last.pt").is_file()
         change_defaults(configs, options)

@@ -36,6 +36,7 @@ from ..reports import (
 )
 from ..utils import escaping_logger, require_flags, require_own, require_writable, sha256_of_file
 from ..visualize import output_planes
+from .synchronizers import gather_lists
 
 __all__ = ["CaseReportSaver"]
 
@@ -271,11 +272,7 @@ def _draw(packed: bytes) -> bytes:
 
 def _gather(items: list[Any]) -> list[Any]:
     """Items of all processes, in the order in which metrics gather their buffers: by rank."""
-    if idist.get_world_size() == 1:
-        return items
-    parts: list[list[Any]] = [[] for _ in range(idist.get_world_size())]
-    torch.distributed.all_gather_object(parts, items)
-    return [item for part in parts for item in part]
+    return [item for part in gather_lists(items) for item in part]
 
 
 def _kept(cases: Sequence[tuple[str, str]], may_repeat: bool) -> list[int]:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ignite.distributed as idist
 import torch
 import torch.distributed as dist
@@ -11,7 +13,16 @@ from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys
 
-__all__ = ["BufferSynchronizer", "LossSynchronizer"]
+__all__ = ["BufferSynchronizer", "LossSynchronizer", "gather_lists"]
+
+
+def gather_lists(items: list[Any]) -> list[list[Any]]:
+    """The list that each process has, by rank; call it in all of them."""
+    if idist.get_world_size() == 1:
+        return [items]
+    lists: list[list[Any]] = [[] for _ in range(idist.get_world_size())]
+    dist.all_gather_object(lists, items)
+    return lists
 
 
 class BufferSynchronizer:

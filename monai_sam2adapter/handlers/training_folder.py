@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import torch.distributed as dist
 from filelock import FileLock, Timeout
 from torch.utils.data import DistributedSampler
 
 from ..networks.weights.training_state import read_training_state
 from ..utils import escaping_logger, is_same_file, printable, require_flags, require_writable, sha256_of_file
+from .synchronizers import gather_lists
 
 __all__ = [
     "BEST",
@@ -140,10 +140,7 @@ def case_names(loader: Any) -> list[str]:
     if not isinstance(items, (list, tuple)) or not all(isinstance(item, Mapping) for item in items):
         return []
     names = sorted(str(item["case"]) if "case" in item else Path(str(item.get("image"))).name for item in items)
-    if idist.get_world_size() == 1:
-        return names
-    found: list[list[str]] = [[]] * idist.get_world_size()
-    dist.all_gather_object(found, names)
+    found: list[list[str]] = gather_lists(names)
     if not isinstance(sampler, DistributedSampler):
         return sorted(name for share in found for name in share)
     for rank, others in enumerate(found):

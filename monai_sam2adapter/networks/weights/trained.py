@@ -77,7 +77,8 @@ def _load(net: Any, path: Path, sam2_checkpoint: _Path | None, dino_checkpoint: 
         saved |= _find_base(
             bare, content, saved, path, {"checkpoint": sam2_checkpoint, "dino_checkpoint": dino_checkpoint}
         )
-    if hasattr(bare, "base_checkpoint"):
+    is_ours = hasattr(bare, "base_checkpoint")
+    if is_ours:
         of_file, of_net = describe_options(saved), describe_options(own)
         options = (
             f"It is of a network with {of_file}, this one has {of_net}; give the options that it was trained with."
@@ -86,7 +87,7 @@ def _load(net: Any, path: Path, sam2_checkpoint: _Path | None, dino_checkpoint: 
         options = f"Give the network_def that it was trained with in the place of this {type(bare).__name__}."
     match_tensors(saved, own, path, "a whole one", options)
     bare.load_state_dict(saved)
-    if hasattr(bare, "base_checkpoint"):
+    if is_ours:
         bare.base_checkpoint = f"the one in {path.name}"  # the file does not tell its name
 
 
