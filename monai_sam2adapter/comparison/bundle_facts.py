@@ -100,7 +100,7 @@ def _check_cell(cell: ComparisonCell) -> BundleFacts:
     _check_epochs(*epochs)
     cases = [_names_of_cases(parser, part) for part in ("train", "validate")]
     if cell.metric is None:
-        _check_trunk(parser)
+        _check_trunk(parser, starts_from_trunk=cell.trunk is not None)
     else:
         cases.append(_names_of_cases(parse(cell, "train", "evaluate"), "validate"))
     return BundleFacts(hashlib.sha256(json.dumps(cases).encode()).hexdigest()[:12], str(device), variant, *epochs)
@@ -132,13 +132,14 @@ def _names_of_cases(parser: ConfigParser, part: str) -> list[str]:
     return [str(case["case"]) for case in cases]
 
 
-def _check_trunk(parser: ConfigParser) -> None:
+def _check_trunk(parser: ConfigParser, starts_from_trunk: bool) -> None:
     """Build the network, which has to be trained as a whole and to fit SAM 2's layout."""
     network = parser.get_parsed_content("network_def")
     check_sam2_layout(network)
     if network.frozen_parts:
         raise ValueError(f"{', '.join(network.frozen_parts)} would stay frozen; train a trunk with adapter 'full'.")
-    prepare_base_weights(network, parser.get_parsed_content("sam2_checkpoint"))
+    if not starts_from_trunk:  # whose file is not there yet
+        prepare_base_weights(network, parser.get_parsed_content("sam2_checkpoint"))
 
 
 def _check_adapts(cell: ComparisonCell, trunk: ComparisonCell, facts: Mapping[Any, BundleFacts]) -> None:

@@ -89,8 +89,12 @@ class Comparison:
             facts = self.facts[cell.place]
             return replace(cell, cases=facts.cases, epochs=facts.epochs, adapts=adapts)
 
-        self.trunks = [with_facts(cell, {}) for cell in trunks]
-        adapts = {t.trunk_file: {"name": t.method, "dataset": t.dataset, **t.identity()} for t in self.trunks}
+        self.trunks: list[ComparisonCell] = []
+        adapts: dict[str, Mapping[str, object]] = {}
+        for cell in trunks:
+            trunk = with_facts(cell, adapts.get(str(cell.trunk), {}))
+            self.trunks.append(trunk)
+            adapts[trunk.trunk_file] = {"name": trunk.method, "dataset": trunk.dataset, **trunk.identity()}
         self.cells = [with_facts(cell, adapts.get(str(cell.trunk), {})) for cell in cells]
         for cell in [*self.trunks, *self.cells]:
             cell.check_earlier_run()
@@ -103,10 +107,15 @@ class Comparison:
         """Train the trunks; returns those that failed, and the cells that cannot be trained without them."""
         numbers = f"{self.jobs} at a time with {self.threads} threads each"
         self.report(f"Running {numbers}; each writes to log.txt in its folder.")
-        failed = self.run(self.trunks)
-        reasons = {cell.trunk_file: reason for cell, reason in failed.items()}
-        without = {cell: f"its trunk failed: {reasons[cell.trunk]}" for cell in self.cells if cell.trunk in reasons}
-        return {**failed, **without}
+        failed: dict[ComparisonCell, str] = {}
+        waiting = self.trunks
+        while waiting:
+            unfinished = {cell.trunk_file for cell in waiting}
+            failed |= self.run([cell for cell in waiting if cell.trunk not in unfinished])
+            waiting = [cell for cell in waiting if cell.trunk in unfinished]
+            failed |= _without_trunk(waiting, failed)
+            waiting = [cell for cell in waiting if cell not in failed]
+        return {**failed, **_without_trunk(self.cells, failed)}
 
     def check_disk(self, cells: Sequence[ComparisonCell], num_checkpoints: int) -> None:
         """Check that there is space for the weights of all cells to be run, and for some checkpoints at a time."""
@@ -133,6 +142,12 @@ def require_space(folder: Path, parameters: Sequence[int], num_checkpoints: int)
             f"the weights of {len(sizes)} trainings need {needed / 1e9:.1f} GB in {folder}, there are "
             f"{free / 1e9:.1f} GB; free some, or take another --output_dir."
         )
+
+
+def _without_trunk(cells: Sequence[ComparisonCell], failed: Mapping[ComparisonCell, str]) -> dict[ComparisonCell, str]:
+    """The cells whose trunk failed, and why."""
+    reasons = {cell.trunk_file: reason for cell, reason in failed.items()}
+    return {cell: f"its trunk failed: {reasons[cell.trunk]}" for cell in cells if cell.trunk in reasons}
 
 
 @contextmanager

@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 _COMPARISON = {"title": str, "datasets": Mapping, "methods": Mapping, "seeds": Sequence}
 _COMPARISON |= {"options?": Mapping, "trunks?": Mapping}
 _DATASET = {"bundle": str, "dataset_dir?": str, "phantom?": Mapping, "metric?": str, "trunk?": str, "options?": Mapping}
-_TRUNK = {"dataset": str, "options?": Mapping}
+_TRUNK = {"dataset": str, "trunk?": str, "options?": Mapping}
 _WORDS = {str: "a text", Mapping: "a dictionary", Sequence: "a list"}
 # what only the network that the bundles come with takes
 _OF_BUNDLES_NETWORK = {
@@ -54,7 +54,8 @@ class ComparisonConfig:
         seeds: one training each.
         options: options of all trainings.
         trunks: by name, ``dataset`` and ``options``: networks that are trained first, as a whole and from random
-            weights, to be adapted to other data sets in the place of SAM 2's weights.
+            weights, to be adapted to other data sets in the place of SAM 2's weights. One with the name of an earlier
+            one as its ``trunk`` starts from that one's weights, and so has seen several data sets.
         overrides: options that take the place of all others, from the command line.
 
     Raises:
@@ -78,8 +79,14 @@ class ComparisonConfig:
             _check_names(content[part], part)
         for place, options in {"options": self.options, "overrides": self.overrides}.items():
             check_training_options(options, place)
+        earlier: list[str] = []
         for name, trunk in self.trunks.items():
             _check_entry(trunk, _TRUNK, f"trunks#{name}")
+            if "trunk" in trunk and trunk["trunk"] not in earlier:
+                raise ValueError(
+                    f"trunks#{name}#trunk is {trunk['trunk']!r}, which is none of those before it: {earlier}."
+                )
+            earlier.append(name)
             check_training_options(trunk.get("options", {}), f"trunks#{name}#options")
             _look_up(trunk["dataset"], self.datasets, f"trunks#{name}#dataset")
         for name, dataset in self.datasets.items():
@@ -145,6 +152,11 @@ class ComparisonConfig:
                 raise ValueError(f"{name} is made of phantoms in this comparison; its folder cannot be given.")
             datasets[name]["dataset_dir"] = folder
         return replace(config, datasets=datasets)
+
+    def seen_by(self, trunk: str) -> list[str]:
+        """The data sets that a trunk is trained on, one after the other."""
+        own = self.trunks[trunk]
+        return [*(self.seen_by(own["trunk"]) if "trunk" in own else []), own["dataset"]]
 
     def options_of(self, dataset: str, own: Mapping[str, Any]) -> dict[str, Any]:
         """

@@ -36,7 +36,8 @@ class ComparisonCell:
         metric: the metric that counts; None for a trunk, which is not evaluated but written in SAM 2's layout.
         folder: the cell's own folder.
         options: keys of the bundle's configs.
-        trunk: file of the trunk that the method adapts. Defaults to None: the bundle's ``sam2_checkpoint``.
+        trunk: file of the trunk that the method adapts, or that a trunk starts from. Defaults to None: the bundle's
+            ``sam2_checkpoint``.
         adapts: what the trunk's training depends on, its :meth:`identity`.
         cases: checksum of the names of all cases, to know the data by when their folder is moved.
         epochs: number of epochs to train.
@@ -157,10 +158,11 @@ def build_grid(
             **arguments,
         )
 
-    trunks = {
-        name: cell(trunk["dataset"], trunk.get("options", {}), f"trunks/{name}", method=name, seed=0, metric=None)
-        for name, trunk in config.trunks.items()
-    }
+    trunks: dict[str, ComparisonCell] = {}
+    for name, trunk in config.trunks.items():
+        start = trunks[trunk["trunk"]].trunk_file if "trunk" in trunk else None
+        own = {"method": name, "seed": 0, "metric": None, "trunk": start}
+        trunks[name] = cell(trunk["dataset"], trunk.get("options", {}), f"trunks/{name}", **own)
     cells = [
         cell(
             *(name, options, f"cells/{name}/{method}/seed_{seed}"),

@@ -89,7 +89,9 @@ def table_values(
         options = config.options_of(name, next(iter(config.methods.values())))
         weights = options.get("sam2_checkpoint", "what the bundle names as sam2_checkpoint")
         if "trunk" in dataset:
-            weights = f"the trunk {dataset['trunk']}, trained on {config.trunks[dataset['trunk']]['dataset']} first"
+            weights = (
+                f"the trunk {dataset['trunk']}, trained on {', then '.join(config.seen_by(dataset['trunk']))} first"
+            )
         tested = cases[0] if cases else "not evaluated yet"
         notes.append(f"{name}: {tested}; costs of one image of {', '.join(shapes)}; adapts {weights}.")
     return {

@@ -75,6 +75,22 @@ def test_a_cell_for_each_data_set_method_and_seed_and_trunks_before(tmp_path: Pa
     assert cells[2].dataset_dir == trunk.dataset_dir == str(tmp_path / "out" / "phantoms" / "cells")
 
 
+def test_a_trunk_starts_from_one_before_it(tmp_path: Path) -> None:
+    datasets = {name: {"bundle": "acdc_cardiac_segmentation", "dataset_dir": str(tmp_path)} for name in "abc"}
+    arguments = {"title": "A chain", "methods": {"none": {"adapter": "none"}}, "seeds": [0]}
+    trunks = {"a": {"dataset": "a"}, "ab": {"dataset": "b", "trunk": "a"}, "b": {"dataset": "b"}}
+    datasets["c"]["trunk"] = "ab"
+    config = ComparisonConfig(datasets=datasets, trunks=trunks, **arguments)
+    cells, (*_, last) = build_grid(config, tmp_path / "out", Path("bundles"))
+    assert [cell.trunk for cell in cells] == [None, cells[0].trunk_file, None]
+    assert last.trunk == cells[1].trunk_file
+    assert [config.seen_by(name) for name in trunks] == [["a"], ["a", "b"], ["b"]]
+    for wrong in ("ab", "b", "d"):
+        trunks["ab"]["trunk"] = wrong
+        with pytest.raises(ValueError, match=re.escape(f"trunks#ab#trunk is {wrong!r}, which is none of those before")):
+            ComparisonConfig(datasets=datasets, trunks=trunks, **arguments)
+
+
 def test_a_network_of_its_own_gets_what_it_can_take_and_adapts_no_trunk(tmp_path: Path) -> None:
     unet = {"_target_": "monai.networks.nets.UNet", "spatial_dims": 2, "channels": [8, 16], "strides": [2]}
     config = ComparisonConfig(
