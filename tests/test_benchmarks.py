@@ -13,7 +13,7 @@ import pytest
 from monai_sam2adapter.data import write_acdc_phantom
 
 ROOT = Path(__file__).parents[1]
-# the least of each, by its options; {acdc} is a folder of phantoms
+# the least of each, by its options; {acdc} is a folder of phantoms, {results} a table of a comparison
 SMALL = {
     "adapted_network": "--threads 1 --repeats 1 --variants tiny --adapters lw --size 64 --batch 1 --tables overhead",
     "data_wait": "--dataset_dir {acdc} --step_ms 1 --workers 0 --volumes 2 --repeats 1",
@@ -21,6 +21,7 @@ SMALL = {
     "encoder": "--repeats 1 --threads 1 --variants tiny --sizes 64",
     "from_scratch": "acdc_cardiac_segmentation --dataset_dir {acdc} --output_dir {out} --methods unet full hp "
     "--minutes 0.02 --image_size 32 --val_interval 1",
+    "learning_curve": "{results} {out}.png",
     "lean_step": "--dataset_dir {acdc} --repeats 1",
     "slice_memory": "--volumes 2 --shape 40 40 8 --slices 4",
     "volumes": "--shape 40 40 4 --cases 1 --repeats 1 --image_size 32 --classes 3",
@@ -36,7 +37,11 @@ def test_every_script_is_here() -> None:
 @pytest.mark.parametrize("script", SMALL)
 def test_the_script_runs(script: str, tmp_path: Path) -> None:
     write_acdc_phantom(tmp_path / "acdc", num_train=2, num_val=1, num_test=1, progress=False)
-    options = SMALL[script].format(acdc=tmp_path / "acdc", out=tmp_path / "out").split()
+    results = tmp_path / "results.csv"
+    results.write_text(
+        "dataset,method,metric,state,score\nHearts 5,lw,dice,finished,0.5\nHearts 10,lw,dice,finished,0.6\n"
+    )
+    options = SMALL[script].format(acdc=tmp_path / "acdc", out=tmp_path / "out", results=results).split()
     command = [sys.executable, str(ROOT / "benchmarks" / f"{script}.py"), *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=570, check=False)
