@@ -8,7 +8,7 @@ from abc import abstractmethod
 import torch
 from torch import nn
 
-from ..blocks import HieraBlock
+from ..blocks import AdaptedBlock
 from .base import Adapter, AdapterConfig
 
 __all__ = ["AttentionAdapter"]
@@ -33,7 +33,7 @@ class AttentionAdapter(Adapter):
         self.proj = self._branch(out_channels, out_channels)
 
     @classmethod
-    def for_block(cls, block: HieraBlock, config: AdapterConfig) -> Adapter:
+    def for_block(cls, block: AdaptedBlock, config: AdapterConfig) -> Adapter:
         """Build the adapter for the attention of a block."""
         return cls(block.slot_channels(cls.slot), config, block.dim_out)
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ..blocks import HieraBlock
+from ..blocks import AdaptedBlock
 
 __all__ = ["Adapter", "AdapterConfig"]
 
@@ -74,7 +74,7 @@ class AdapterConfig:
 
 class Adapter(nn.Module, ABC):
     """
-    A small trained module in a slot of a frozen :class:`~monai_sam2adapter.networks.blocks.HieraBlock`.
+    A small trained module in a slot of a frozen :class:`~monai_sam2adapter.networks.blocks.AdaptedBlock`.
 
     A method subclasses it, names its slot and the class of its settings, and registers itself with
     :func:`~monai_sam2adapter.networks.adapters.register_adapter`. All its parameters and buffers are adapter state.
@@ -93,7 +93,7 @@ class Adapter(nn.Module, ABC):
         self.config = self.config_class() if config is None else config
 
     @classmethod
-    def for_block(cls, block: HieraBlock, config: AdapterConfig) -> Adapter:
+    def for_block(cls, block: AdaptedBlock, config: AdapterConfig) -> Adapter:
         """Build the adapter for the slot of a block."""
         return cls(block.slot_channels(cls.slot), config)
 

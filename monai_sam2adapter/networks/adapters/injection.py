@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ...utils.logs import escaping_logger
-from ..blocks import HieraBlock
+from ..blocks import AdaptedBlock
 from .base import AdapterConfig
 from .registry import get_adapter_class
 
@@ -37,7 +37,7 @@ class InjectionReport:
 
     Args:
         adapter: name of the method.
-        slot: the slot that was filled, see :class:`~monai_sam2adapter.networks.blocks.HieraBlock`.
+        slot: the slot that was filled, see :class:`~monai_sam2adapter.networks.blocks.AdaptedBlock`.
         modules: names of the adapted blocks in the network.
         num_parameters: parameters that the adapters have together.
     """
@@ -63,8 +63,8 @@ def inject_adapters(
     Nothing is changed when an error is raised. Adapters are created on the device and in the dtype of their block.
 
     Args:
-        model: a network with :class:`~monai_sam2adapter.networks.blocks.HieraBlock` modules; the adapters get its mode,
-            training or eval.
+        model: a network with :class:`~monai_sam2adapter.networks.blocks.AdaptedBlock` modules; the adapters get its
+            mode, training or eval.
         adapter: name of the method.
         config: its settings, as an object or a dictionary. Defaults to the method's own.
 
@@ -190,15 +190,15 @@ def resolve_settings(adapter: str, config: AdapterConfig | Mapping[str, Any] | N
     return adapter_class.config_class.from_dict(dict(config or {}))
 
 
-def _blocks_of(model: nn.Module) -> dict[str, HieraBlock]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, HieraBlock)}
+def _blocks_of(model: nn.Module) -> dict[str, AdaptedBlock]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, AdaptedBlock)}
 
 
-def _match_blocks(model: nn.Module, indices: tuple[int, ...] | None) -> dict[str, HieraBlock]:
+def _match_blocks(model: nn.Module, indices: tuple[int, ...] | None) -> dict[str, AdaptedBlock]:
     blocks = _blocks_of(model)
     if not blocks:
         raise NoMatchingModuleError(
-            f"{type(model).__name__} has no HieraBlock to adapt; inject into a network of this package, "
+            f"{type(model).__name__} has no block to adapt; inject into a network of this package, "
             "such as PromptFreeSAM2 or its image_encoder."
         )
     if indices is None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from .adapted_block import AdaptedBlock
 from .bilinear_up import BilinearUpBlock
 from .detail_refinement import DetailRefinement
 from .double_conv import DoubleConv
@@ -11,6 +12,7 @@ from .positional_encoding import PositionalEncodingGenerator
 from .receptive_field import ReceptiveFieldBlock
 
 __all__ = [
+    "AdaptedBlock",
     "BilinearUpBlock",
     "DetailRefinement",
     "DoubleConv",

@@ -6,6 +6,7 @@ from __future__ import annotations
 from .batched_mlp import BatchedMLP
 from .context import arange_like, is_autocast, is_tracing_or_exporting
 from .deform_conv import ModulatedDeformConv2d, default_implementation, modulated_deform_conv2d
+from .recompute import recomputed
 from .rep_conv import RepConv2d
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "is_autocast",
     "is_tracing_or_exporting",
     "modulated_deform_conv2d",
+    "recomputed",
 ]

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,10 +10,9 @@ from monai.utils import look_up_option
 from sam2.modeling.backbones.hieradet import Hiera
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from torch.utils.checkpoint import checkpoint
 
 from ..blocks import HieraBlock, PositionalEncodingGenerator
-from ..layers import is_tracing_or_exporting
+from ..layers import is_tracing_or_exporting, recomputed
 from .sam2_config import sam2_encoder_config
 
 __all__ = ["POSITIONAL_ENCODINGS", "HieraTrunk", "LinspaceOnCPU"]
@@ -87,23 +84,13 @@ class HieraTrunk(Hiera):
             x = x + self._get_pos_embed(x.shape[1:3])
         outputs = []
         for index, block in enumerate(self.blocks):
-            x = self._run_block(block, x)
+            x = recomputed(block, x) if self.activation_checkpointing else block(x)
             if index == 0 and self.positional_encoding is not None:
                 code = self.positional_encoding(x.permute(0, 3, 1, 2))  # (B, H, W, C) -> (B, C, H, W)
                 x = x + code.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
             if index in self.stage_ends:
                 outputs.append(x.permute(0, 3, 1, 2))  # (B, H, W, C) -> (B, C, H, W)
         return outputs
-
-    def _run_block(self, block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        # Not asked of self.training: a frozen trunk is in eval mode while its adapters train.
-        if not (self.activation_checkpointing and torch.is_grad_enabled()):
-            return block(x)
-        # A compiled backward pass recomputes values only, no statistics.
-        if torch.compiler.is_compiling() or not _norms_with_statistics(block):
-            return checkpoint(block, x, use_reentrant=False)
-        contexts = lambda: (nullcontext(), _frozen_statistics(block))  # noqa: E731
-        return checkpoint(block, x, use_reentrant=False, context_fn=contexts)
 
     @staticmethod
     def _check_size(x: torch.Tensor) -> None:
@@ -137,21 +124,3 @@ def _init_as_hiera(trunk: nn.Module) -> None:
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
     nn.init.trunc_normal_(trunk.pos_embed, std=0.02)  # type: ignore[arg-type]
     nn.init.trunc_normal_(trunk.pos_embed_window, std=0.02)  # type: ignore[arg-type]
-
-
-def _norms_with_statistics(block: nn.Module) -> list[Any]:
-    """The layers in training mode whose running statistics a forward pass changes."""
-    return [module for module in block.modules() if module.training and getattr(module, "track_running_stats", False)]
-
-
-@contextmanager
-def _frozen_statistics(block: nn.Module) -> Iterator[Any]:
-    """Keep BatchNorm's running statistics as they are, since recomputing a block would count its batch twice."""
-    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in _norms_with_statistics(block)]
-    for norm, _, count in kept:
-        norm.momentum, norm.num_batches_tracked = 0.0, count.clone()
-    try:
-        yield
-    finally:
-        for norm, momentum, count in kept:
-            norm.momentum, norm.num_batches_tracked = momentum, count

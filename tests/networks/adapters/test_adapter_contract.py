@@ -187,7 +187,7 @@ class TestInjection:
         assert list(trunk.state_dict()) == names
 
     def test_zero_matches_is_an_error(self, method):
-        with pytest.raises(NoMatchingModuleError, match="Sequential has no HieraBlock to adapt; inject into a network"):
+        with pytest.raises(NoMatchingModuleError, match="Sequential has no block to adapt; inject into a network"):
             inject_adapters(nn.Sequential(nn.Linear(3, 3)), method)
 
     def test_twice_is_refused_and_changes_nothing(self, trunk, method):
