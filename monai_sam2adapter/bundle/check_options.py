@@ -15,7 +15,7 @@ from monai.bundle import ConfigComponent, ConfigParser
 from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
 from monai.utils import BundlePropertyConfig
 
-from ..networks.nets.adapted_sam2 import resolve_adapters
+from ..networks.nets.adapter_options import resolve_adapters
 from ..utils import nearest_name, printable, read_json
 from .options import NOT_COMPUTED, OPTIONS
 

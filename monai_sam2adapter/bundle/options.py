@@ -15,7 +15,7 @@ from ..data.orientation import SLICES_BY
 from ..data.pixel_values import is_normalization
 from ..metrics import METRIC_PROTOCOLS
 from ..networks.adapters import adapter_names
-from ..networks.nets.adapted_sam2 import WITHOUT_ADAPTER
+from ..networks.nets.adapter_options import WITHOUT_ADAPTER
 from ..networks.nets.dinov2 import DINOV2_VARIANTS
 from ..networks.nets.hiera import POSITIONAL_ENCODINGS
 from ..networks.nets.mask_decoder import OUTPUT_STRIDES

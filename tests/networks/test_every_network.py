@@ -23,12 +23,20 @@ from monai_sam2adapter.networks.adapters import (
     unmerge_adapters,
 )
 from monai_sam2adapter.networks.blocks import PositionalEncodingGenerator
-from monai_sam2adapter.networks.nets import SAM2_VARIANTS, PromptFreeSAM2, SAM2UNet, SAM2UNeXT
+from monai_sam2adapter.networks.nets import (
+    SAM2_VARIANTS,
+    DINOv3Trunk,
+    PromptFreeSAM2,
+    PromptFreeViT,
+    SAM2UNet,
+    SAM2UNeXT,
+)
 from monai_sam2adapter.networks.profiling import count_macs, profile_network
 from monai_sam2adapter.networks.utils import reparameterize_model
 from monai_sam2adapter.networks.weights import load_adapter, prepare_base_weights, save_adapter
 
 HAS_TIMM = find_spec("timm") is not None
+NEEDS_TIMM = pytest.mark.skipif(not HAS_TIMM, reason="timm is missing; install the extra 'unext'")
 ADAPTERS = [*adapter_names(), "none", "full"]
 NETWORKS = [
     pytest.param(PromptFreeSAM2, {"positional_encoding": "peg", "in_channels": 5}, id="PromptFreeSAM2"),
@@ -38,14 +46,19 @@ NETWORKS = [
         SAM2UNeXT,
         {"dino_variant": "small", "dino_size": 28},
         id="SAM2UNeXT",
-        marks=pytest.mark.skipif(not HAS_TIMM, reason="timm is missing; install the extra 'unext'"),
+        marks=NEEDS_TIMM,
     ),
+    pytest.param(PromptFreeViT, {}, id="PromptFreeViT", marks=NEEDS_TIMM),
 ]
 
 
-def on_meta(net_class, variant="tiny", **kwargs):
+def smallest(net_class):
+    return "small" if net_class is PromptFreeViT else "tiny"
+
+
+def on_meta(net_class, variant=None, **kwargs):
     with torch.device("meta"):
-        return net_class(variant, **kwargs)
+        return net_class(variant or smallest(net_class), **kwargs)
 
 
 def meta_input(net, batch=1):
@@ -66,7 +79,7 @@ class TestFrozenRandomWeights:
 
     @pytest.mark.parametrize(("net_class", "kwargs"), NETWORKS)
     def test_are_told_once_at_the_first_training_step(self, net_class, kwargs, caplog):
-        net = net_class("tiny", adapter="none", **kwargs)
+        net = net_class(smallest(net_class), adapter="none", **kwargs)
         image = torch.rand(2, net.in_channels, 32, 32)
         with torch.no_grad():
             net.eval()(image)
@@ -215,13 +228,15 @@ class TestTrain:
 def net(request, randomize):
     """All weights random, in eval mode; tests must leave it as it is."""
     net_class, kwargs = request.param
-    return randomize(net_class("tiny", out_channels=3, **kwargs)).eval()
+    return randomize(net_class(smallest(net_class), out_channels=3, **kwargs)).eval()
 
 
 class TestForward:
     def test_pads_with_zeros_at_the_right_and_the_bottom_and_crops(self, net):
         x = torch.rand(2, net.in_channels, 100, 75)
-        assert torch.equal(net(x), net(F.pad(x, (0, 21, 0, 28)))[..., :100, :75])
+        rows, columns = (-side % net.size_divisor for side in (100, 75))
+        assert min(rows, columns) > 0
+        assert torch.equal(net(x), net(F.pad(x, (0, columns, 0, rows)))[..., :100, :75])
 
     @pytest.mark.parametrize(
         ("shape", "text"),
@@ -280,8 +295,14 @@ class TestForward:
 
 
 class TestMetaDevice:
-    @pytest.mark.parametrize(("net_class", "kwargs"), NETWORKS)
-    @pytest.mark.parametrize("variant", SAM2_VARIANTS)
+    @pytest.mark.parametrize(
+        ("net_class", "kwargs", "variant"),
+        [
+            pytest.param(*network.values, variant, marks=network.marks, id=f"{network.id}-{variant}")
+            for network in NETWORKS
+            for variant in (DINOv3Trunk.variants if network.values[0] is PromptFreeViT else SAM2_VARIANTS)
+        ],
+    )
     def test_every_variant_is_built_and_counted(self, net_class, kwargs, variant):
         net = on_meta(net_class, variant, adapter="lw", **kwargs)
         assert all(tensor.is_meta for tensor in (*net.parameters(), *net.buffers()))
@@ -317,7 +338,7 @@ def graphs_of(net, x):
 
 # the others are like these: every network with one adapter, and every adapter in one network
 FAST = {("PromptFreeSAM2", adapter, training) for adapter in ("hp", "lw") for training in (True, False)}
-FAST |= {("SAM2UNet", "bottleneck", False), ("SAM2UNeXT", "bottleneck", False)}
+FAST |= {("SAM2UNet", "bottleneck", False), ("SAM2UNeXT", "bottleneck", False), ("PromptFreeViT", "hp", True)}
 
 
 class TestCompile:
@@ -335,7 +356,7 @@ class TestCompile:
     )
     def test_one_graph(self, network, adapter, training):
         net_class, kwargs = network
-        net = net_class("tiny", adapter, **kwargs).train(training)
+        net = net_class(smallest(net_class), adapter, **kwargs).train(training)
         with torch.set_grad_enabled(training):
             assert graphs_of(net, torch.rand(2, net.in_channels, 64, 64)) == 1
 

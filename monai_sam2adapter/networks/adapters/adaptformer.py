@@ -24,5 +24,7 @@ class AdaptFormer(MLPAdapter):
         config: the settings, :class:`~monai_sam2adapter.networks.adapters.AdapterConfig`. Defaults to the method's own.
     """
 
+    per_token = True
+
     def _spatial_layer(self, width: int) -> nn.Module:
         return nn.Identity()

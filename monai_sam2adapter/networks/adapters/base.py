@@ -85,6 +85,8 @@ class Adapter(nn.Module, ABC):
     """
 
     slot: ClassVar[str] = "mlp"
+    #: it looks at each token by itself; of an encoder with class and register tokens it gets these, too
+    per_token: ClassVar[bool] = False
     config_class: ClassVar[type[AdapterConfig]] = AdapterConfig
 
     def __init__(self, channels: int, config: AdapterConfig | None = None) -> None:

@@ -53,6 +53,7 @@ class BottleneckAdapter(Adapter):
     """
 
     slot = "block"
+    per_token = True
     config_class = BottleneckConfig
     config: BottleneckConfig
 

@@ -56,6 +56,7 @@ class LoRAAdapter(AttentionAdapter):
         out_channels: channels of queries, keys and values each, and of ``proj``. Defaults to ``channels``.
     """
 
+    per_token = True
     config_class = LoRAConfig
     config: LoRAConfig
 

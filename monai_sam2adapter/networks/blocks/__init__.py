@@ -7,9 +7,11 @@ from .adapted_block import AdaptedBlock
 from .bilinear_up import BilinearUpBlock
 from .detail_refinement import DetailRefinement
 from .double_conv import DoubleConv
+from .feature_pyramid import SimpleFeaturePyramid
 from .hiera_block import HieraBlock, pads_windows
 from .positional_encoding import PositionalEncodingGenerator
 from .receptive_field import ReceptiveFieldBlock
+from .rotary_block import RotaryBlock
 
 __all__ = [
     "AdaptedBlock",
@@ -19,5 +21,7 @@ __all__ = [
     "HieraBlock",
     "PositionalEncodingGenerator",
     "ReceptiveFieldBlock",
+    "RotaryBlock",
+    "SimpleFeaturePyramid",
     "pads_windows",
 ]

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all networks on SAM 2's image encoder have in common."""
+"""What all networks on SAM 2's image encoder, or on one in its place, have in common."""
 
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,32 +15,30 @@ from monai.utils import look_up_option
 from torch import nn
 
 from ...utils.logs import escaping_logger
-from ..adapters import Adapter, AdapterConfig, adapter_names, inject_adapters, resolve_settings
+from ..adapters import Adapter, AdapterConfig, inject_adapters
 from ..blocks import PositionalEncodingGenerator
 from ..layers import is_tracing_or_exporting
 from ..weights import load_sam2_checkpoint
+from .adapter_options import AdapterSettings, resolve_adapters, resolve_freeze
 from .sam2_config import SAM2_VARIANTS
 
-__all__ = ["AdaptedSAM2", "AdapterSettings"]
+__all__ = ["AdaptedSAM2"]
 
 logger = escaping_logger(__name__)
 
 MIN_SIZE, SIZE_DIVISOR = 32, 32
-WITHOUT_ADAPTER = ("none", "full")
 #: layers whose frozen weights can be held in half precision; norms and embeddings are small, and stay as they are
 _MATRIX_LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
-
-Settings = AdapterConfig | Mapping[str, Any]
-#: settings of one adapter, or of several: in a list beside the names, or by name
-AdapterSettings = Settings | Sequence[Settings | None] | Mapping[str, Settings] | None
 
 
 class AdaptedSAM2(nn.Module):
     """
-    Base of the networks on SAM 2's image encoder: options, frozen parts, input of any size and channels, and state.
+    Base of the networks on a pretrained encoder: options, frozen parts, input of any size and channels, and state.
 
-    A subclass builds ``self.image_encoder``, which has a :class:`~monai_sam2adapter.networks.nets.HieraTrunk` as
-    ``trunk``, and its other parts, and calls ``_load_freeze_and_adapt`` at the end of its constructor.
+    A subclass builds ``self.image_encoder``, which has a ``trunk`` with ``blocks``, each an
+    :class:`~monai_sam2adapter.networks.blocks.AdaptedBlock`: SAM 2's
+    :class:`~monai_sam2adapter.networks.nets.HieraTrunk`, or a :class:`~monai_sam2adapter.networks.nets.ViTTrunk`. It
+    builds its other parts, and calls ``_load_freeze_and_adapt`` at the end of its constructor.
 
     A network whose frozen parts have never got weights says so in the log, once, at its first step in training mode.
 
@@ -61,6 +60,15 @@ class AdaptedSAM2(nn.Module):
     freezable_parts: ClassVar[tuple[str, ...]] = ("image_encoder",)
     #: what ``parameter_groups`` calls the part that is new and trained, besides adapters
     head_name: ClassVar[str] = "decoder"
+    #: whose the pretrained weights are, and how to get them, for messages
+    base_name: str = "SAM 2"
+    base_advice: str = (
+        "Get the weights with `python -m monai_sam2adapter download sam2.1_hiera_tiny` (or small, base_plus, large) "
+        "and give their name or path as sam2_checkpoint; or train all weights from scratch with adapter 'full'."
+    )
+    #: sizes of the encoder, and what sides of the images are padded to multiples of
+    variants: Sequence[str] = SAM2_VARIANTS
+    size_divisor: int = SIZE_DIVISOR
     image_encoder: Any
 
     def __init__(
@@ -73,14 +81,14 @@ class AdaptedSAM2(nn.Module):
         adapter_config: AdapterSettings = None,
     ) -> None:
         super().__init__()
-        look_up_option(variant, SAM2_VARIANTS)
+        look_up_option(variant, self.variants)
         resolve_adapters(adapter, adapter_config)
         for name, count in (("in_channels", in_channels), ("out_channels", out_channels)):
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}.")
         self.variant = variant
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.frozen_parts = _resolve_freeze(adapter, freeze, self.freezable_parts)
+        self.frozen_parts = resolve_freeze(adapter, freeze, self.freezable_parts)
         self.base_checkpoint: str | None = None
         self._says_random = True
         self.frozen_dtype: torch.dtype | None = None
@@ -145,7 +153,8 @@ class AdaptedSAM2(nn.Module):
     def __prepare_scriptable__(self) -> AdaptedSAM2:
         """What ``torch.jit.script`` asks first, as ``monai.bundle ckpt_export`` does without ``--use_trace``."""
         raise RuntimeError(
-            f"{type(self).__name__} cannot be scripted, since SAM 2's image encoder cannot; record it instead: "
+            f"{type(self).__name__} cannot be scripted, since {self.base_name}'s image encoder cannot; record it "
+            "instead: "
             f'`monai.bundle ckpt_export ... --use_trace True --input_shape "[1,{self.in_channels},224,224]"`, or '
             "`python -m monai_sam2adapter export BUNDLE --format ts`, which fuses the adapters first."
         )
@@ -190,6 +199,15 @@ class AdaptedSAM2(nn.Module):
             groups.setdefault(kind, []).extend(module.parameters())
         return groups
 
+    def load_base(self, checkpoint: str | os.PathLike[str]) -> None:
+        """
+        Load the pretrained weights, and name them in ``base_checkpoint``.
+
+        Args:
+            checkpoint: path or name, see :func:`~monai_sam2adapter.networks.weights.load_sam2_checkpoint`.
+        """
+        load_sam2_checkpoint(self, checkpoint)
+
     def accept_random(self) -> None:
         """Say nothing of random weights in frozen parts at the first step: they were asked for, or told already."""
         self._says_random = False
@@ -199,7 +217,7 @@ class AdaptedSAM2(nn.Module):
     ) -> None:
         """The end of every constructor. Freezing comes first, so that adapters are trained whatever is frozen."""
         if checkpoint is not None:
-            load_sam2_checkpoint(self, checkpoint)
+            self.load_base(checkpoint)
         groups = self.parameter_groups()
         for part in self.frozen_parts:
             for parameter in groups[part]:
@@ -216,10 +234,11 @@ class AdaptedSAM2(nn.Module):
                     yield f"{prefix}.{name}", parameter
 
     def _pad(self, x: torch.Tensor) -> torch.Tensor:
-        """Check the images, pad them with zeros at the right and the bottom to multiples of 32, give three channels."""
+        """Check the images, pad them with zeros at the right and the bottom to what fits, give three channels."""
         self._check_input(x)
         height, width = x.shape[-2:]
-        x = F.pad(x, (0, _round_up(width) - width, 0, _round_up(height) - height))
+        rows, columns = (_round_up(side, self.size_divisor) for side in (height, width))
+        x = F.pad(x, (0, columns - width, 0, rows - height))
         return x.expand(-1, 3, -1, -1) if self.input_projection is None else self.input_projection(x)
 
     def _pretrained_parts(self) -> dict[str, list[nn.Module]]:
@@ -292,9 +311,11 @@ class AdaptedSAM2(nn.Module):
         if self.frozen_parts and self.base_checkpoint is None:
             logger.warning(
                 "%s is trained with %s frozen, which never got weights: they are random, and adapters on them miss all "
-                "that SAM 2 has learned. Build it with checkpoint='sam2.1_hiera_tiny' (or small, base_plus, large).",
+                "that %s has learned. %s",
                 type(self).__name__,
                 ", ".join(self.frozen_parts),
+                self.base_name,
+                self.base_advice,
             )
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
@@ -331,61 +352,6 @@ def _kind_of(module: nn.Module, placed: Mapping[int, str]) -> str | None:
     return placed.get(id(module))
 
 
-def resolve_adapters(adapter: str | Sequence[str], adapter_config: AdapterSettings) -> list[tuple[str, AdapterConfig]]:
-    """
-    Name and settings of each adapter to inject; for "none" and "full" there is none.
-
-    Args:
-        adapter: as of the networks.
-        adapter_config: as of the networks.
-
-    Raises:
-        ValueError: when a name or a setting is unknown or wrong, or they do not belong together.
-    """
-    if isinstance(adapter, str):
-        look_up_option(adapter, [*adapter_names(), *WITHOUT_ADAPTER])
-        if adapter_config and not isinstance(adapter_config, AdapterConfig | Mapping):
-            raise ValueError(
-                f"adapter_config must be a dictionary, got {adapter_config!r}; write it as "
-                "--adapter_config \"{'bottleneck_ratio': 0.5}\" or --adapter_config#bottleneck_ratio 0.5."
-            )
-        if adapter not in WITHOUT_ADAPTER:
-            return [(adapter, resolve_settings(adapter, cast("Settings | None", adapter_config)))]
-        if adapter_config not in (None, {}):
-            raise ValueError(f"adapter {adapter!r} has no settings; leave adapter_config out.")
-        return []
-    names = list(adapter)
-    if not names:
-        raise ValueError("the list of adapters is empty; give at least one name, or 'none'.")
-    for name in names:
-        look_up_option(name, adapter_names())
-    if isinstance(adapter_config, Mapping):
-        if not adapter_config.keys() <= set(names):
-            raise ValueError(
-                f"adapter_config has settings for {sorted(adapter_config)}, the adapters are {names}; give settings by "
-                "the adapters' names, or a list of them."
-            )
-        return [(name, resolve_settings(name, adapter_config.get(name))) for name in names]
-    settings = [None] * len(names) if adapter_config is None else adapter_config
-    if isinstance(settings, str | AdapterConfig) or len(settings) != len(names):
-        raise ValueError(f"adapter_config must be a list of settings, one for each of {names}, got {adapter_config!r}.")
-    return [(name, resolve_settings(name, one)) for name, one in zip(names, settings, strict=True)]
-
-
-def _resolve_freeze(
-    adapter: str | Sequence[str], freeze: Sequence[str] | None, parts: tuple[str, ...]
-) -> tuple[str, ...]:
-    if freeze is None:
-        return () if adapter == "full" else parts
-    if isinstance(freeze, str):
-        raise ValueError(f"freeze must be a list of parts, got the string {freeze!r}; write ['{freeze}'].")
-    for part in freeze:
-        look_up_option(part, parts)
-    if adapter == "full" and freeze:
-        raise ValueError(f"adapter 'full' trains all weights, but freeze names {list(freeze)}; take one of the two.")
-    return tuple(part for part in parts if part in freeze)
-
-
-def _round_up(size: int) -> int:
-    """The next multiple of 32, in the form in which torch.export can reason about it."""
-    return (size + SIZE_DIVISOR - 1) // SIZE_DIVISOR * SIZE_DIVISOR
+def _round_up(size: int, divisor: int) -> int:
+    """The next multiple, in the form in which torch.export can reason about it."""
+    return (size + divisor - 1) // divisor * divisor

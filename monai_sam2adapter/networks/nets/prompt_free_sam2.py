@@ -3,26 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from monai.utils import look_up_option
 from torch import nn
 
 from ..blocks import PositionalEncodingGenerator
-from ..weights import INPUT_CHANNELS
-from .adapted_sam2 import AdaptedSAM2, AdapterSettings
+from .adapter_options import AdapterSettings
 from .empty_prompt_encoder import EmptyPromptEncoder
-from .frozen_dtype import in_frozen_dtype
 from .hiera import POSITIONAL_ENCODINGS
 from .image_encoder import SAM2ImageEncoder
 from .mask_decoder import PromptFreeMaskDecoder
+from .prompt_free import PromptFreeNetwork
 
 __all__ = ["PromptFreeSAM2"]
 
 
-class PromptFreeSAM2(AdaptedSAM2):
+class PromptFreeSAM2(PromptFreeNetwork):
     """
     SAM 2's image encoder and mask decoder, frozen, with trained adapters, position encoding (PEG) and class tokens.
 
@@ -87,8 +86,6 @@ class PromptFreeSAM2(AdaptedSAM2):
     ) -> None:
         look_up_option(positional_encoding, POSITIONAL_ENCODINGS)
         super().__init__(variant, adapter, in_channels, out_channels, freeze, adapter_config)
-        # weights for 1 channel and for 3 have the same names and shapes, so the number is kept among them
-        self.register_buffer(INPUT_CHANNELS, torch.tensor(in_channels))
         self.image_encoder = SAM2ImageEncoder(variant, positional_encoding, activation_checkpointing, pad_windows)
         embed_dim = self.image_encoder.channels[-1]
         self.sam_prompt_encoder = EmptyPromptEncoder(embed_dim)
@@ -100,31 +97,10 @@ class PromptFreeSAM2(AdaptedSAM2):
 
         self._load_freeze_and_adapt(checkpoint, adapter, adapter_config)
 
-    @in_frozen_dtype
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """
-        Args:
-            x: images, ``(B, in_channels, H, W)``, any ``H, W >= 32``.
-
-        Returns:
-            logits, ``(B, out_channels, H, W)``.
-
-        Raises:
-            ValueError: when the shape does not fit.
-        """
-        padded = self._pad(x)
-        features = self.image_encoder(padded)
+    def _encode(self, image: torch.Tensor) -> list[torch.Tensor]:
+        features = self.image_encoder(image)
         embedding = features[-1] + self.no_mem_embed.permute(0, 2, 1).unsqueeze(-1)
-        embedding = embedding + self.sam_prompt_encoder.dense_embedding()
-        logits = self.sam_mask_decoder(embedding, self._positions(embedding), features[:-1], padded)
-        return logits[..., : x.shape[-2], : x.shape[-1]]
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The settings that define the network's weights, as JSON can hold them."""
-        positional_encoding = "sam2" if self.positional_encoding is None else "peg"
-        finer = {} if self.output_stride == 4 else {"output_stride": self.output_stride}  # files of before have none
-        return {**super().config, "positional_encoding": positional_encoding, **finer}
+        return [*features[:-1], embedding]
 
     def init_head(self, token: torch.Tensor, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor]) -> None:
         """Start the class head from SAM 2's mask token and hyper-network, see :class:`PromptFreeMaskDecoder`."""
@@ -134,23 +110,11 @@ class PromptFreeSAM2(AdaptedSAM2):
         """The head of class 0 as :meth:`init_head` takes it."""
         return self.sam_mask_decoder.export_head()
 
-    def added_state_names(self) -> set[str]:
-        """Names in the state dict that are not SAM 2's: adapters, PEG, class head, input projection and channels."""
-        return {INPUT_CHANNELS, *super().added_state_names()}
-
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The parameters by part: SAM 2's parts without what was added to them, then each kind of added module."""
         groups = super().parameter_groups()
         groups["prompt_encoder"].append(self.no_mem_embed)
         return groups
-
-    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
-        saved = state_dict.get(prefix + INPUT_CHANNELS)
-        if saved is not None and int(saved) != self.in_channels:
-            error_msgs = args[-1]  # what PyTorch raises as one error in the end
-            error_msgs.append(f"the weights are for in_channels={int(saved)}, the network has {self.in_channels}.")
-            return
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _pretrained_parts(self) -> dict[str, list[nn.Module]]:
         return {
@@ -166,8 +130,3 @@ class PromptFreeSAM2(AdaptedSAM2):
             decoder.class_hypernetworks,
             *([decoder.refinement] if decoder.refinement else []),
         ]
-
-    def _positions(self, embedding: torch.Tensor) -> torch.Tensor:
-        if self.positional_encoding is not None:
-            return self.positional_encoding(embedding)
-        return self.sam_prompt_encoder.dense_positions(embedding).expand(embedding.shape[0], -1, -1, -1)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..blocks import BilinearUpBlock, ReceptiveFieldBlock
-from .adapted_sam2 import AdaptedSAM2, AdapterSettings
+from .adapted_sam2 import AdaptedSAM2
+from .adapter_options import AdapterSettings
 from .frozen_dtype import in_frozen_dtype
 from .hiera import HieraTrunk
 

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..blocks import BilinearUpBlock
-from .adapted_sam2 import SIZE_DIVISOR, AdaptedSAM2, AdapterSettings
+from .adapted_sam2 import SIZE_DIVISOR, AdaptedSAM2
+from .adapter_options import AdapterSettings
 from .dinov2 import build_dinov2
 from .frozen_dtype import in_frozen_dtype
 from .hiera import HieraTrunk

@@ -19,6 +19,7 @@ from .sam2 import (
     save_sam2_checkpoint,
 )
 from .trained import load_network_weights
+from .vits import load_dinov3_checkpoint, load_sam3_checkpoint
 from .wrappers import unwrap_names, unwrap_network
 
 __all__ = [
@@ -39,9 +40,11 @@ __all__ = [
     "download_sam2_checkpoint",
     "load_adapter",
     "load_dinov2_checkpoint",
+    "load_dinov3_checkpoint",
     "load_network_weights",
     "load_peer_checkpoint",
     "load_sam2_checkpoint",
+    "load_sam3_checkpoint",
     "prepare_base_weights",
     "save_adapter",
     "save_sam2_checkpoint",

@@ -13,7 +13,15 @@ import torch
 
 from .read import CheckpointMismatchError
 
-__all__ = ["INPUT_CHANNELS", "SAM2Net", "check_variant", "describe_options", "guess_variant", "match_tensors"]
+__all__ = [
+    "INPUT_CHANNELS",
+    "SAM2Net",
+    "check_encoder",
+    "check_variant",
+    "describe_options",
+    "guess_variant",
+    "match_tensors",
+]
 
 INPUT_CHANNELS = "input_channels"
 """Name in a state dictionary of the number of channels that the network takes."""
@@ -29,6 +37,14 @@ _DINO_WIDTHS = {384: "small", 768: "base", 1024: "large"}
 _DINO_PATCH = 14
 _DETAIL = "sam_mask_decoder.refinement.detail.weight"
 _CLASS_TOKENS = "sam_mask_decoder.class_tokens.weight"
+# what only one of the encoders has, and by the channels of its patch embedding the variant
+_ENCODER_MARKS = {
+    "sam2": "image_encoder.trunk.pos_embed_window",
+    "dinov3": "image_encoder.trunk.reg_token",
+    "sam3": "image_encoder.trunk.ln_pre.weight",
+}
+_WHOSE = {"dinov3": "DINOv3", "sam3": "SAM 3"}
+_VIT_WIDTHS = {("dinov3", 384): "small", ("dinov3", 768): "base", ("dinov3", 1024): "large", ("sam3", 1024): "large"}
 _LISTED = 5  # tensors written out in a message
 
 
@@ -121,42 +137,69 @@ def match_tensors(
         raise CheckpointMismatchError(f"{path} does not fit the network: {'; '.join(problems)}. {advice}")
 
 
-def check_variant(tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], path: Path) -> None:
+def guess_encoder(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """Tell the encoder of a network from its names; None when there is none of ours."""
+    return next((encoder for encoder, mark in _ENCODER_MARKS.items() if mark in tensors), None)
+
+
+def check_encoder(tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], path: Path) -> None:
     """
-    Compare SAM 2's variant in a file and in a net, both under sam2's names; where one has none, nothing is said.
+    Compare the encoders of a file and of a net, both under our names; where one has none, nothing is said.
 
     Raises:
         CheckpointMismatchError: when they differ.
     """
+    of_file, of_net = guess_encoder(tensors), guess_encoder(own)
+    if of_file and of_net and of_file != of_net:
+        raise CheckpointMismatchError(
+            f"{path} is of a network with encoder {of_file}, this one has {of_net}; give the options that it was "
+            f"trained with: {describe_options(tensors)}."
+        )
+
+
+def check_variant(tensors: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], path: Path) -> None:
+    """
+    Compare encoder and variant in a file and in a net, both under our names; where one has none, nothing is said.
+
+    Raises:
+        CheckpointMismatchError: when they differ.
+    """
+    check_encoder(tensors, own, path)
     of_file, of_net = guess_variant(tensors), guess_variant(own)
     if of_file and of_net and of_file != of_net:
         raise CheckpointMismatchError(
-            f"{path} is of SAM 2's variant {of_file}, the net is {of_net}. "
+            f"{path} is of {_WHOSE.get(guess_encoder(own) or '', 'SAM 2')}'s variant {of_file}, the net is {of_net}. "
             f"Build the net with variant='{of_file}', or load a file of variant {of_net}."
         )
 
 
 def guess_variant(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """Tell SAM 2's variant from the shapes of the trunk; None when they are of no variant."""
+    """Tell the encoder's variant from the shapes of the trunk; None when they are of no variant."""
     if _PATCH_EMBEDDING not in tensors:
         return None
+    encoder, channels = guess_encoder(tensors), tensors[_PATCH_EMBEDDING].shape[0]
+    if encoder in _WHOSE:
+        return _VIT_WIDTHS.get((encoder, channels))
     blocks = {match.group(1) for match in map(_BLOCK.match, tensors) if match}
-    return _TRUNKS.get((tensors[_PATCH_EMBEDDING].shape[0], len(blocks)))
+    return _TRUNKS.get((channels, len(blocks)))
 
 
 def describe_options(tensors: Mapping[str, torch.Tensor]) -> str:
     """The options that can be read off a state dictionary, spelled as a bundle's keys."""
     adapters = sorted({match.group(1) for match in map(_ADAPTER.search, tensors) if match})
+    encoder = guess_encoder(tensors)
     parts = [
+        *([f"encoder {encoder}"] if encoder in _WHOSE else []),
         f"variant {guess_variant(tensors) or 'unknown'}",
         f"adapter {' and '.join(adapters) or 'none or full'}",
     ]
+    own = "rope" if encoder in _WHOSE else "sam2"
     if _DINO in tensors:  # an embedding of one class token and a square of patches
         _, count, width = tensors[_DINO].shape
         size = _DINO_PATCH * math.isqrt(max(count - 1, 0))
         parts.append(f"dino_variant {_DINO_WIDTHS.get(width, 'unknown')}, dino_size {size}")
     else:
-        parts.append(f"positional_encoding {'peg' if _PEG in tensors else 'sam2'}")
+        parts.append(f"positional_encoding {'peg' if _PEG in tensors else own}")
         parts.append(f"output_stride {tensors[_DETAIL].shape[-1] - 2 if _DETAIL in tensors else 4}")
     if _CLASS_TOKENS in tensors:
         parts.append(f"{len(tensors[_CLASS_TOKENS])} classes")

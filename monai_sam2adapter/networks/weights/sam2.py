@@ -33,6 +33,7 @@ logger = escaping_logger(__name__)
 
 _Network = TypeVar("_Network")
 _RANDOM = "random"
+_ADVICE = "Give the name or path of SAM 2's weights, or train all weights from scratch with adapter 'full'."
 # in SAM 2.1 files only
 _SAM21_MARK = "no_obj_embed_spatial"
 
@@ -155,13 +156,15 @@ def prepare_base_weights(
     It is what builds a bundle's id ``network``, so that whoever trains or validates it (MONAI's ``ConfigWorkflow``,
     ``MonaiAlgo``, MONAI Label) gets these weights, too.
 
-    Adapters on frozen random weights miss all that SAM 2 has learned, so that has to be asked for by the word "random".
+    Adapters on frozen random weights miss all that the encoder has learned, so that has to be asked for by the word
+    "random".
 
     Args:
         net: network to train, changed in place. One of another package has no base, and starts from what it drew or
             from ``init_checkpoint``.
-        checkpoint: path or catalog name of SAM 2's weights; "random" to keep all the weights that the network drew;
-            None when the network trains all weights from scratch, or has loaded SAM 2's already.
+        checkpoint: path or catalog name of SAM 2's weights, or those of the encoder in its place, see ``load_base`` of
+            the network; "random" to keep all the weights that the network drew; None when the network trains all
+            weights from scratch, or has loaded them already.
         resume: whether the run goes on from a checkpoint of its own, which holds what was trained: weights that are
             named are loaded as at the start, and none have to be named. Defaults to False.
         dino_checkpoint: for a network with DINOv2, the path of its weights, or "timm" to download them. Defaults to
@@ -197,13 +200,22 @@ def prepare_base_weights(
     if load_dinov2 is not None and dino_checkpoint is not None:
         load_dinov2(dino_checkpoint)
     if checkpoint not in (None, _RANDOM):
-        load_sam2_checkpoint(bare, checkpoint)
+        _load_base(bare, checkpoint)
     elif bare.base_checkpoint is None and not resume and start is None:
         logger.warning("Training starts from random weights%s.", f", with {frozen} frozen" if frozen else "")
         bare.accept_random()
     if start is not None:
         start.load_into(bare)
     return net
+
+
+def _load_base(net: Any, checkpoint: str | os.PathLike[str]) -> None:
+    """A network knows how its weights are read, where they are not SAM 2's."""
+    load = getattr(net, "load_base", None)
+    if load is None:
+        load_sam2_checkpoint(net, checkpoint)
+    else:
+        load(checkpoint)
 
 
 def _prepare_other_network(net: Any, checkpoint: Any, dino_checkpoint: Any, init_checkpoint: Any) -> None:
@@ -234,9 +246,8 @@ def check_base_weights(
     frozen = net.config["freeze"]
     if checkpoint is None and net.base_checkpoint is None and frozen:
         raise ValueError(
-            f"no SAM 2 weights were given, and {', '.join(frozen)} would stay random, since they are frozen. Get the "
-            "weights with `python -m monai_sam2adapter download sam2.1_hiera_tiny` (or small, base_plus, large) and "
-            "give their name or path as sam2_checkpoint; or train all weights from scratch with adapter 'full'."
+            f"no {getattr(net, 'base_name', 'SAM 2')} weights were given, and {', '.join(frozen)} would stay random, "
+            f"since they are frozen. {getattr(net, 'base_advice', _ADVICE)}"
         )
     has_dino = dino_checkpoint is not None or getattr(net, "dino_checkpoint", None) is not None
     if "dino" in frozen and checkpoint != _RANDOM and not has_dino:

@@ -114,11 +114,12 @@ def read_starting_weights(net: SAM2Net, path: str | os.PathLike[str]) -> Startin
 
 def _read_adapter(net: SAM2Net, path: Path) -> tuple[dict[str, torch.Tensor], Callable[[SAM2Net], bool]]:
     metadata, tensors = read_adapter(path)
-    variant = config_in(metadata, path).get("variant")
-    if variant != net.config["variant"]:
-        raise CheckpointMismatchError(
-            f"{path} is of SAM 2's variant {variant}, the net is {net.config['variant']}. Give variant {variant}."
-        )
+    of_file, of_net = config_in(metadata, path), net.config
+    for key, default in (("encoder", "sam2"), ("variant", None)):
+        one, other = of_file.get(key, default), of_net.get(key, default)
+        if one != other:
+            whose = "SAM 2's " * (key == "variant" and "encoder" not in of_net)
+            raise CheckpointMismatchError(f"{path} is of {whose}{key} {one}, the net is {other}. Give {key} {one}.")
     return tensors, lambda other: base_checksum(other) == metadata["base_sha256"]
 
 

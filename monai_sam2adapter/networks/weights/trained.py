@@ -13,7 +13,7 @@ import torch
 from monai.utils import ensure_tuple
 from torch import nn
 
-from .match import SAM2Net, describe_options, match_tensors
+from .match import SAM2Net, check_encoder, describe_options, match_tensors
 from .read import CheckpointMismatchError, existing_file, read_content, tensors_in
 from .sam2 import prepare_base_weights
 from .training_state import find_frozen, is_training_state
@@ -73,6 +73,7 @@ def _load(net: Any, path: Path, sam2_checkpoint: _Path | None, dino_checkpoint: 
     content = read_content(path)
     bare: Any = unwrap_network(net)
     saved, own = tensors_in(content, path), bare.state_dict()
+    check_encoder(saved, own, path)
     if is_training_state(content):
         saved |= _find_base(
             bare, content, saved, path, {"checkpoint": sam2_checkpoint, "dino_checkpoint": dino_checkpoint}
