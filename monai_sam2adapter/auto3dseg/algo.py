@@ -29,6 +29,7 @@ logger = escaping_logger(__name__)
 
 # those of bundles/volume_segmentation: a link in the repository, files in what is built of it
 _CONFIGS = Path(__file__).with_name("configs")
+_CHECKPOINT = "$'sam2.1_hiera_' + @variant if @encoder == 'sam2' else None"
 _INFER = '''"""What MONAI's Auto3DSeg predicts with."""
 
 from monai_sam2adapter.auto3dseg import CaseInferer as InferClass
@@ -87,7 +88,7 @@ class SAM2AdapterAlgo(BundleAlgo):
                 "the first '_'; give it a name without in algos"
             )
         source, stats = map(ConfigParser.load_config_file, (self.data_list_file, self.data_stats_files))
-        chosen = {"image_size": image_size_of(stats["stats_summary"]), "sam2_checkpoint": "$'sam2.1_hiera_' + @variant"}
+        chosen = {"image_size": image_size_of(stats["stats_summary"]), "sam2_checkpoint": _CHECKPOINT}
         fold = self.fill_records.get("fold", 0)
         options = {"fold": fold, **chosen, **self.options, **in_our_names(kwargs)}
         datalist = bundle_datalist(source, stats["stats_summary"], options.get("ignore_label"))

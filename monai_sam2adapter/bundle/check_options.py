@@ -16,6 +16,7 @@ from monai.bundle.properties import InferProperties, MetaProperties, TrainProper
 from monai.utils import BundlePropertyConfig
 
 from ..networks.nets.adapter_options import resolve_adapters
+from ..networks.nets.encoders import check_encoder_options
 from ..utils import nearest_name, printable, read_json
 from .options import NOT_COMPUTED, OPTIONS
 
@@ -200,8 +201,17 @@ def _wrong_in_place(config: Any, own: Any, place: str = "") -> Iterator[str]:
 
 
 def _wrong_settings(parser: ConfigParser) -> Iterator[str]:
-    """Settings that the adapter does not have."""
+    """Settings that the adapter or the encoder does not have."""
     config: Any = parser.config
+    names: tuple[str, ...] = ("encoder", "variant", "positional_encoding", "output_stride")
+    if all(name in config for name in names):
+        try:
+            # a variant that is not given is the encoder's own
+            values = [_computed(parser, name) for name in names if name == "variant" or _is_computable(name, config)]
+            if len(values) == len(names):
+                check_encoder_options(*values)
+        except ValueError as error:
+            yield f"{error}."
     names = ("adapter", "adapter_config")
     if all(name in config and _is_computable(name, config) for name in names):
         adapter, settings = (_computed(parser, name) for name in names)

@@ -17,9 +17,10 @@ from ..metrics import METRIC_PROTOCOLS
 from ..networks.adapters import adapter_names
 from ..networks.nets.adapter_options import WITHOUT_ADAPTER
 from ..networks.nets.dinov2 import DINOV2_VARIANTS
+from ..networks.nets.encoders import ENCODER_VARIANTS
 from ..networks.nets.hiera import POSITIONAL_ENCODINGS
 from ..networks.nets.mask_decoder import OUTPUT_STRIDES
-from ..networks.nets.sam2_config import SAM2_VARIANTS
+from ..networks.nets.vit import VIT_POSITIONAL_ENCODINGS
 from ..networks.utils import FROZEN_DTYPES
 from ..utils import nearest_name, printable
 
@@ -181,14 +182,16 @@ OPTIONS: Mapping[str, Rule] = {
     ),
     "slices_by": _one_of(SLICES_BY),
     "task": Rule("a text", _is_text),
-    "variant": _one_of(SAM2_VARIANTS),
+    "encoder": _one_of(tuple(ENCODER_VARIANTS)),
+    # which of them an encoder has is checked with it
+    "variant": _one_of(tuple(dict.fromkeys(name for names in ENCODER_VARIANTS.values() for name in names))),
     "dino_variant": _one_of(DINOV2_VARIANTS),
     "adapter": Rule(
         f"one of {', '.join(_ADAPTERS)}, a name that was registered, or a list of different names",
         lambda value: value in WITHOUT_ADAPTER or _is_adapter(value) or _are_names(value, _is_adapter),
         _ADAPTERS,
     ),
-    "positional_encoding": _one_of(POSITIONAL_ENCODINGS),
+    "positional_encoding": _one_of(tuple(dict.fromkeys((*POSITIONAL_ENCODINGS, *VIT_POSITIONAL_ENCODINGS)))),
     "output_stride": Rule(
         "4, 2 or 1", lambda value: _is_integer(value, 1) and value in OUTPUT_STRIDES, written=("4", "2", "1")
     ),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..utils.files import write_json
@@ -21,12 +22,13 @@ __all__ = ["add_parser"]
 _NETWORKS = ("PromptFreeSAM2", "SAM2UNet", "SAM2UNeXT")
 # what the networks take, by the same names; where one is left out, the network's own default counts
 _NETWORK_OPTIONS = {
-    "variant": (str, "size of SAM 2: tiny, small, base_plus or large"),
+    "encoder": (str, "sam2, dinov3 or sam3, of PromptFreeSAM2, which is PromptFreeViT with the last two"),
+    "variant": (str, "size of the encoder: of sam2 tiny, small, base_plus or large"),
     "adapter": (str, 'an adapter method, "none" or "full"'),
     "adapter_config": (str, "settings of the adapter, as JSON: '{\"bottleneck_ratio\": 0.5}'"),
     "in_channels": (int, "channels of the images"),
     "out_channels": (int, "number of classes"),
-    "positional_encoding": (str, "peg or sam2, of PromptFreeSAM2"),
+    "positional_encoding": (str, "peg, or the encoder's own: sam2 or rope, of PromptFreeSAM2"),
     "output_stride": (int, "4, 2 or 1, of PromptFreeSAM2"),
     "dino_variant": (str, "size of DINOv2, of SAM2UNeXT: small, base or large"),
     "dino_size": (int, "side of DINOv2's image in pixels, of SAM2UNeXT"),
@@ -61,8 +63,10 @@ def _run(args: argparse.Namespace) -> int:
     from ..networks.profiling import profile_network
     from ..networks.utils import reparameterize_model
 
-    network_class = getattr(nets, args.network)
+    network_class = nets.build_prompt_free if args.encoder is not None else getattr(nets, args.network)
     sizes = [_read_size(text) for text in args.sizes]
+    if args.encoder is not None and args.network != _NETWORKS[0]:
+        raise ValueError(f"{args.network} has no option --encoder; leave it out.")
     options = _network_options(args, network_class)
     device = torch.device(args.device)
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -73,7 +77,7 @@ def _run(args: argparse.Namespace) -> int:
     network = network_class(**options).eval().to(device)
     report: dict[str, Any] = {
         "machine": _machine(device),
-        "network": {"class": args.network, "config": network.config, "reparameterized": args.reparameterize},
+        "network": {"class": type(network).__name__, "config": network.config, "reparameterized": args.reparameterize},
         "profiles": [],
     }
     if args.reparameterize:
@@ -105,7 +109,7 @@ def _read_size(text: str) -> tuple[int, int]:
     return size
 
 
-def _network_options(args: argparse.Namespace, network_class: type[nn.Module]) -> dict[str, Any]:
+def _network_options(args: argparse.Namespace, network_class: Callable[..., nn.Module]) -> dict[str, Any]:
     """The options that were given, as the network's class takes them."""
     options = {name: getattr(args, name) for name in _NETWORK_OPTIONS if getattr(args, name) is not None}
     known = inspect.signature(network_class).parameters

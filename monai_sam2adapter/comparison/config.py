@@ -27,7 +27,15 @@ _TRUNK = {"dataset": str, "trunk?": str, "options?": Mapping}
 _WORDS = {str: "a text", Mapping: "a dictionary", Sequence: "a list"}
 # what only the network that the bundles come with takes
 _OF_BUNDLES_NETWORK = {
-    *("variant", "adapter", "adapter_config", "positional_encoding", "output_stride", "activation_checkpointing"),
+    *(
+        "encoder",
+        "variant",
+        "adapter",
+        "adapter_config",
+        "positional_encoding",
+        "output_stride",
+        "activation_checkpointing",
+    ),
     *("sam2_checkpoint", "dinov2_checkpoint", "init_checkpoint", "frozen_dtype", "dino_variant", "dino_size"),
     "network_def",
 }

@@ -22,7 +22,7 @@ TRAINING_KEYS = {
     *("epochs", "batch_size", "learning_rate", "amp", "device", "num_workers", "resume", "overwrite", "seed"),
     *("cache_rate", "device_transforms", "fold", "split_file", "val_interval", "adapter_config"),
     *("compile", "accumulation_steps", "output_stride", "activation_checkpointing", "frozen_dtype"),
-    *("patience", "warmup_epochs", "weight_decay"),
+    *("patience", "warmup_epochs", "weight_decay", "encoder"),
 }
 INFERENCE_KEYS = {
     *("dataset_dir", "output_dir", "checkpoint_file", "variant", "adapter", "positional_encoding", "image_size"),
@@ -35,10 +35,11 @@ INFERENCE_KEYS = {
         "compile",
         "frozen_dtype",
         "output_stride",
+        "encoder",
     ),
 }
 # what a network has not
-WITHOUT = {"sam2_unext_segmentation": {"positional_encoding", "output_stride"}}
+WITHOUT = {"sam2_unext_segmentation": {"positional_encoding", "output_stride", "encoder"}}
 HEADINGS = (
     *("# Model Overview", "## Data", "## Training configuration", "## Performance", "## MONAI Bundle Commands"),
     *("# References", "# License"),

@@ -83,6 +83,14 @@ def test_dinov2_is_a_part_of_sam2_unext(capsys: pytest.CaptureFixture[str]) -> N
     assert "\ndino " in capsys.readouterr().out
 
 
+def test_another_encoder_is_one_option(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("timm", reason="timm is missing; install the extra 'dinov3'")
+    assert main(["profile", "--encoder", "dinov3", "--adapter", "lora", *FAST]) == 0
+    out = capsys.readouterr().out
+    assert "PromptFreeViT: encoder dinov3, variant small, adapter lora" in out
+    assert "\ndecoder " in out
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -100,6 +108,8 @@ def test_dinov2_is_a_part_of_sam2_unext(capsys: pytest.CaptureFixture[str]) -> N
             id="option-of-another-network",
         ),
         pytest.param(["--dino_size", "28"], "PromptFreeSAM2 has no option --dino_size", id="dino"),
+        pytest.param(["--encoder", "dinov3", "--variant", "tiny"], "must be one of small, base, large", id="encoder"),
+        pytest.param(["--network", "SAM2UNet", "--encoder", "sam3"], "SAM2UNet has no option --encoder", id="none"),
         pytest.param(["--device", "gpu7"], "gpu7", id="no-device"),
     ],
 )
