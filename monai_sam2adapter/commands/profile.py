@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
-_NETWORKS = ("PromptFreeSAM2", "SAM2UNet", "SAM2UNeXT")
+_NETWORKS = ("PromptFreeSAM2", "SAM2UNet", "SAM2UNeXT", "SAM3UNet")
 # what the networks take, by the same names; where one is left out, the network's own default counts
 _NETWORK_OPTIONS = {
     "encoder": (str, "sam2, dinov3 or sam3, of PromptFreeSAM2, which is PromptFreeViT with the last two"),

@@ -9,6 +9,7 @@ from .detail_refinement import DetailRefinement
 from .double_conv import DoubleConv
 from .feature_pyramid import SimpleFeaturePyramid
 from .hiera_block import HieraBlock, pads_windows
+from .light_up import LightUpBlock
 from .positional_encoding import PositionalEncodingGenerator
 from .receptive_field import ReceptiveFieldBlock
 from .rotary_block import RotaryBlock
@@ -19,6 +20,7 @@ __all__ = [
     "DetailRefinement",
     "DoubleConv",
     "HieraBlock",
+    "LightUpBlock",
     "PositionalEncodingGenerator",
     "ReceptiveFieldBlock",
     "RotaryBlock",

@@ -18,6 +18,7 @@ from .sam2_config import SAM2_VARIANTS, sam2_encoder_config
 from .sam2_unet import SAM2UNet
 from .sam2_unext import SAM2UNeXT
 from .sam3 import SAM3Trunk
+from .sam3_unet import SAM3UNet
 from .vit import ViTTrunk
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "SAM2UNeXT",
     "SAM2UNet",
     "SAM3Trunk",
+    "SAM3UNet",
     "ViTTrunk",
     "build_dinov2",
     "build_prompt_free",

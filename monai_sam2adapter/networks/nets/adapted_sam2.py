@@ -7,6 +7,7 @@ import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -21,6 +22,7 @@ from ..layers import is_tracing_or_exporting
 from ..weights import load_sam2_checkpoint
 from .adapter_options import AdapterSettings, resolve_adapters, resolve_freeze
 from .sam2_config import SAM2_VARIANTS
+from .vit import ViTTrunk
 
 __all__ = ["AdaptedSAM2"]
 
@@ -201,12 +203,24 @@ class AdaptedSAM2(nn.Module):
 
     def load_base(self, checkpoint: str | os.PathLike[str]) -> None:
         """
-        Load the pretrained weights, and name them in ``base_checkpoint``.
+        Load the pretrained weights by the names of their own files, strictly, and name them in ``base_checkpoint``.
 
         Args:
-            checkpoint: path or name, see :func:`~monai_sam2adapter.networks.weights.load_sam2_checkpoint`.
+            checkpoint: of SAM 2 a path or a name of the catalog, see
+                :func:`~monai_sam2adapter.networks.weights.load_sam2_checkpoint`; of SAM 3 a path; of DINOv3 the path of
+                a file of timm, or "timm" to download its own.
+
+        Raises:
+            FileNotFoundError: when it is no file.
+            RuntimeError: when it cannot be downloaded.
+            CheckpointError: when the file does not fit.
         """
-        load_sam2_checkpoint(self, checkpoint)
+        trunk = self.image_encoder.trunk
+        if isinstance(trunk, ViTTrunk):
+            trunk.load(self, checkpoint)
+            self.base_checkpoint = Path(checkpoint).stem
+        else:
+            load_sam2_checkpoint(self, checkpoint)
 
     def accept_random(self) -> None:
         """Say nothing of random weights in frozen parts at the first step: they were asked for, or told already."""

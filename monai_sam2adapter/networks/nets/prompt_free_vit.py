@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -115,21 +113,6 @@ class PromptFreeViT(PromptFreeNetwork):
     def config(self) -> dict[str, Any]:
         """The settings that define the network's weights, as JSON can hold them."""
         return {"encoder": self.encoder, **super().config}
-
-    def load_base(self, checkpoint: str | os.PathLike[str]) -> None:
-        """
-        Load the encoder's weights by the names of its own files, strictly, and name them in ``base_checkpoint``.
-
-        Args:
-            checkpoint: as of the class.
-
-        Raises:
-            FileNotFoundError: when it is no file.
-            RuntimeError: when timm cannot download.
-            CheckpointError: when the file does not fit.
-        """
-        type(self.image_encoder.trunk).load(self, checkpoint)
-        self.base_checkpoint = Path(checkpoint).stem
 
     def _encode(self, image: torch.Tensor) -> list[torch.Tensor]:
         return self.neck(self.image_encoder.trunk(image)[-1])

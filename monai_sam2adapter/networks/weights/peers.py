@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights that others released: SAM2-UNet's and SAM2-UNeXT's whole networks, and DINOv2."""
+"""Weights that others released: whole networks of SAM2-UNet, SAM2-UNeXT and SAM3-UNet, and DINOv2."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import nn
 from ...utils.logs import escaping_logger
 from .match import SAM2Net, check_variant, match_tensors
 from .read import CheckpointMismatchError, existing_file, read_checkpoint, read_safetensors
+from .vits import SAM3_ROTARY
 from .wrappers import unwrap_network
 
 __all__ = ["POSITIONS", "PeerLoadReport", "fit_positions", "load_dinov2_checkpoint", "load_peer_checkpoint"]
@@ -73,13 +74,14 @@ class PeerLoadReport:
 
 def load_peer_checkpoint(net: PeerNet, path: str | os.PathLike[str]) -> PeerLoadReport:
     """
-    Load a whole network that the authors of SAM2-UNet or SAM2-UNeXT trained, by their own names.
+    Load a whole network that the authors of SAM2-UNet, SAM2-UNeXT or SAM3-UNet trained, by their own names.
 
     All checks come first: after an error the net is as it was. The file's name becomes ``net.base_checkpoint``.
 
     Args:
-        net: a :class:`~monai_sam2adapter.networks.nets.SAM2UNet` or
-            :class:`~monai_sam2adapter.networks.nets.SAM2UNeXT`, changed in place.
+        net: a :class:`~monai_sam2adapter.networks.nets.SAM2UNet`,
+            :class:`~monai_sam2adapter.networks.nets.SAM2UNeXT` or
+            :class:`~monai_sam2adapter.networks.nets.SAM3UNet`, changed in place.
         path: the file.
 
     Returns:
@@ -95,7 +97,7 @@ def load_peer_checkpoint(net: PeerNet, path: str | os.PathLike[str]) -> PeerLoad
     net = unwrap_network(net)
     _check_adapter(net)
     saved = read_checkpoint(path)
-    unused = sorted(name for name in saved if name.startswith(net.peer_unused))
+    unused = sorted(name for name in saved if name.startswith(net.peer_unused) or name.endswith(SAM3_ROTARY))
     tensors = {_our_name(name, net.peer_trunk): saved[name] for name in saved.keys() - set(unused)}
     own = net.state_dict()
     resized = fit_positions(tensors, own, POSITIONS)

@@ -13,7 +13,7 @@ from torch import nn
 from .match import match_tensors
 from .read import existing_file, read_checkpoint, read_safetensors
 
-__all__ = ["load_dinov3_checkpoint", "load_sam3_checkpoint"]
+__all__ = ["SAM3_ROTARY", "load_dinov3_checkpoint", "load_sam3_checkpoint"]
 
 _PEG = "positional_encoding."
 _ADAPTERS = ".adapters."
@@ -21,7 +21,8 @@ _DINOV3_UNUSED = ("head.", "fc_norm.")
 _SAM3_VISION = "detector.backbone.vision_backbone."
 # our places of the parts that are taken; of the two necks that of the mask decoder
 _SAM3_PARTS = {"trunk.": "image_encoder.trunk.", "sam2_convs.": "neck.convs."}
-_SAM3_ROTARY = ".freqs_cis"  # computed here, for every size
+SAM3_ROTARY = ".freqs_cis"
+"""Ends of the names of rotary factors, which are computed here, for every size."""
 _SAM3_COARSEST = "sam2_convs.3."  # of stride 28, of which nothing is made
 
 
@@ -74,7 +75,7 @@ def load_sam3_checkpoint(net: nn.Module, path: str | os.PathLike[str]) -> None:
     for name, tensor in _read(path).items():
         short = name.removeprefix(_SAM3_VISION)
         part = next((part for part in _SAM3_PARTS if short.startswith(part)), None)
-        if short == name or part is None or short.endswith(_SAM3_ROTARY) or short.startswith(_SAM3_COARSEST):
+        if short == name or part is None or short.endswith(SAM3_ROTARY) or short.startswith(_SAM3_COARSEST):
             continue
         if part == "trunk." or any(key.startswith(_SAM3_PARTS[part]) for key in own):
             tensors[_SAM3_PARTS[part] + short.removeprefix(part)] = tensor
