@@ -34,7 +34,7 @@ _OF_OTHERS = {
 # what MONAI's generators say to each algorithm, and has no meaning here
 _OF_GENERATORS = {"fill_with_datastats", "bundle_root", "gpu_customization_specs"}
 # of training and inference, as what the network is built of; all else, such as batch_size, is meant for the training
-_OF_BOTH = {"network_def", "image_size", "spatial_size", "device", "amp"}
+_OF_BOTH = {"network_def", "image_size", "spatial_size", "tile", "overlap", "device", "amp"}
 
 
 def in_our_names(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from monai.utils import BundlePropertyConfig
 
 from ..networks.nets.adapter_options import resolve_adapters
 from ..networks.nets.encoders import check_encoder_options
-from ..utils import nearest_name, printable, read_json
+from ..utils import escaping_logger, nearest_name, printable, read_json
 from .options import NOT_COMPUTED, OPTIONS
 
 __all__ = ["check_options"]
+
+logger = escaping_logger(__name__)
 
 # what MONAI itself looks for, and its experiment tracking puts in
 _OF_MONAI = {
@@ -32,8 +34,8 @@ _OF_MONAI = {
         for entry in group.values()
     ),
 }
-# of all bundles, where some have no use for them: pictures are segmented one by one, weights know their modality
-_IDLE = {"batch_size", "modality"}
+# of all bundles, where some have no use for it: weights know their modality
+_IDLE = {"modality"}
 # as difflib measures it: how alike a name and an argument are that it was meant to be
 _CLOSE = 0.8
 _REFERENCE = re.compile(r"[@%](\w+(?:(?:#|::)\w+)*)")
@@ -53,6 +55,8 @@ def check_options() -> None:
       place that refers to it (``--train#trainer#max_epochs``). What has to be computed from data is left for the one
       that computes it;
     - an adapter's settings must be its own.
+
+    A size that has no effect beside another is said in the log.
 
     It finds the config among the callers, since MONAI does not hand it to what it builds.
 
@@ -79,6 +83,7 @@ def check_options() -> None:
         problems = [f"{len(problems)} options are wrong:", *problems]
     if problems:
         raise ValueError("\n".join(problems))
+    _warn_of_idle_sizes(config, files)
 
 
 def _calling_parser() -> ConfigParser:
@@ -219,6 +224,15 @@ def _wrong_settings(parser: ConfigParser) -> Iterator[str]:
             resolve_adapters(adapter, settings)
         except ValueError as error:
             yield f"adapter {adapter} cannot have adapter_config {printable(settings)}: {error}"
+
+
+def _warn_of_idle_sizes(config: Mapping[str, Any], files: list[dict[str, Any]]) -> None:
+    """Say which sizes, given by the user, have no effect beside ``tile``, or without it."""
+    tiled = config.get("tile") is not None
+    name = "image_size" if tiled else "overlap"
+    if any(name in file and file[name] != config.get(name) for file in files):
+        reason = f"with tile {config['tile']} images are not resized" if tiled else "there is no tile"
+        logger.warning("%s %s has no effect: %s", name, config.get(name), reason)
 
 
 def _computed(parser: ConfigParser, name: str) -> Any:

@@ -150,6 +150,8 @@ OPTIONS: Mapping[str, Rule] = {
     "ignore_label": _or_none(_integer(0, 255)),
     "image_size": _SIZE,
     "spatial_size": _SIZE,
+    "tile": _or_none(_SIZE),
+    "overlap": Rule("a number from 0 to below 1", lambda value: _is_number(value) and 0 <= value < 1),
     "dino_size": Rule("a positive multiple of 14", lambda value: _is_integer(value, 14) and value % 14 == 0),
     "learning_rate": Rule("a number above 0", lambda value: _is_number(value) and value > 0),
     **dict.fromkeys(("cache_rate", "flip_prob"), _SHARE),

@@ -237,8 +237,9 @@ def _change_defaults(staged: Path, settings: Mapping[str, Any]) -> None:
     if settings:
         for path, config in configs.items():
             path.write_text(_to_json(config), encoding="utf-8")
-    if "image_size" in settings:
-        _change_image_size(staged, settings["image_size"])
+    size = settings.get("tile") or settings.get("image_size")  # that the network runs at
+    if size is not None:
+        _change_image_size(staged, size)
 
 
 def _start_from_weights(staged: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a 2D network on images of any size, at the network's own size."""
+"""Run a 2D network on images of any size: resized to the network's size, or in windows at full resolution."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from monai.data import MetaTensor
-from monai.inferers import Inferer
+from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type, ensure_tuple_rep
 
 from ..utils import resize_images
@@ -35,18 +35,28 @@ class ResizeInferer(Inferer):
 
     So are several networks, an ensemble: each at the size of the images, and the mean of them all.
 
+    With ``tile`` images are not resized. The network runs on windows of that size, by MONAI's ``SlidingWindowInferer``:
+    their logits are averaged where they overlap, with Gaussian weights, which are small at the borders of a window,
+    where the network sees least around a pixel. Images that are smaller are enlarged to the window by repeating their
+    border, and cropped again.
+
     Args:
         spatial_size: size that the network runs at, in pixels: one number for both sides, or ``(h, w)``. Defaults to
-            None: images are not resized.
+            None: images are not resized. Of no effect with ``tile``.
         output_device: device of the logits; ``"cpu"`` keeps them off the GPU. Defaults to None: that of the input.
         flips: a list of spatial axes for each mirror image, such as ``[[0], [1], [0, 1]]``; the image as it is is
             always among the runs. Defaults to none.
         postprocessing: what is made of the logits, such as
             :py:class:`monai_sam2adapter.transforms.SegmentLogitsd`: a transform of ``{"pred": (K, *spatial)}`` that
             looks at one pixel at a time. Defaults to None: the logits are returned.
+        tile: size of the windows in pixels, one number for both sides, or ``(h, w)``. Defaults to None: images are
+            resized as a whole.
+        overlap: share of a window that the next one covers again, 0 to below 1. Defaults to 0.25.
+        batch_size: windows per forward pass, at least 1. Defaults to 8.
 
     Raises:
-        ValueError: when ``spatial_size`` is not positive, or ``flips`` is no list of lists of different axes of the
+        ValueError: when ``spatial_size``, ``tile`` or ``batch_size`` is not positive, ``overlap`` is not from 0 to
+            below 1, or ``flips`` is no list of lists of different axes of the
             images or holds a mirror image twice.
 
     Example:
@@ -61,6 +71,8 @@ class ResizeInferer(Inferer):
 
     #: of the images that it takes
     spatial_dims = 2
+    # what a batch is of, for errors
+    _unit = "window"
 
     def __init__(
         self,
@@ -68,9 +80,19 @@ class ResizeInferer(Inferer):
         output_device: str | torch.device | None = None,
         flips: Sequence[Sequence[int]] = (),
         postprocessing: _Postprocessing | None = None,
+        tile: int | Sequence[int] | None = None,
+        overlap: float = 0.25,
+        batch_size: int = 8,
     ) -> None:
         super().__init__()
-        self.spatial_size = None if spatial_size is None else _as_plane(spatial_size)
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1 {self._unit}, got {batch_size}.")
+        if not 0 <= overlap < 1:
+            raise ValueError(f"overlap must be a share of the tile from 0 to below 1, got {overlap}.")
+        self.spatial_size = None if spatial_size is None else _as_plane(spatial_size, "spatial_size")
+        self.tile = None if tile is None else _as_plane(tile, "tile")
+        self.overlap = overlap
+        self.batch_size = batch_size
         self.output_device = output_device
         self.flips = sorted_flips(flips)
         if any(axis >= self.spatial_dims for flip in self.flips for axis in flip):
@@ -142,7 +164,19 @@ class ResizeInferer(Inferer):
         return images
 
     def _predict_once(self, images: torch.Tensor, network: _Network, *args: Any, **kwargs: Any) -> torch.Tensor:
-        logits = network(resize_images(images, self.spatial_size or images.shape[-2:]), *args, **kwargs)
+        if self.tile is None:
+            return self._run(images, network, self.spatial_size, *args, **kwargs)
+        windows = SlidingWindowInferer(
+            self.tile, self.batch_size, self.overlap, mode="gaussian", padding_mode="replicate"
+        )
+        found: Any = windows(images, lambda batch: self._run(batch, network, None, *args, **kwargs))
+        return found
+
+    def _run(
+        self, images: torch.Tensor, network: _Network, size: Sequence[int] | None, *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """One forward pass, on images resized to ``size``; the logits in the images' own size."""
+        logits = network(resize_images(images, size or images.shape[-2:]), *args, **kwargs)
         name = type(self).__name__
         if not isinstance(logits, torch.Tensor):
             raise TypeError(
@@ -173,12 +207,12 @@ def _with_meta_of(inputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return convert_to_dst_type(values, meta, dtype=values.dtype, device=values.device)[0]
 
 
-def _as_plane(spatial_size: int | Sequence[int]) -> tuple[int, int]:
+def _as_plane(size: int | Sequence[int], name: str) -> tuple[int, int]:
     """One number or two to two, checked."""
     try:
-        height, width = ensure_tuple_rep(spatial_size, 2)
+        height, width = ensure_tuple_rep(size, 2)
     except ValueError as error:
-        raise ValueError(f"spatial_size must be one number or two (in-plane pixels), got {spatial_size}.") from error
+        raise ValueError(f"{name} must be one number or two (in-plane pixels), got {size}.") from error
     if height < 1 or width < 1:
-        raise ValueError(f"spatial_size must be positive, got {spatial_size}.")
+        raise ValueError(f"{name} must be positive, got {size}.")
     return int(height), int(width)

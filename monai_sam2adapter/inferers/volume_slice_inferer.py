@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a 2D network on a volume, slice by slice, at the network's own in-plane size."""
+"""Run a 2D network on a volume, slice by slice: resized to the network's in-plane size, or in windows."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class VolumeSliceInferer(ResizeInferer):
     """
     Run a 2D network on the slices of a volume and stack the logits in the volume's own size.
 
-    Unlike ``monai.inferers.SliceInferer``, which cuts windows out of the slices, every slice is resized to
-    ``spatial_size`` as a whole and its logits are resized back. Only ``batch_size`` slices exist at network size at any
-    time: a whole volume at 1024 x 1024 with a channel for each class would take gigabytes. So do logits of a large
-    volume in its own size (14 classes of 150 x 512 x 512: 2.2 GB); with ``postprocessing`` they, too, exist for
-    ``batch_size`` slices only.
+    Unlike with ``monai.inferers.SliceInferer``, which cuts windows out of the slices, every slice is resized to
+    ``spatial_size`` as a whole and its logits are resized back, unless ``tile`` asks for windows. Only ``batch_size``
+    slices exist at network size at any time: a whole volume at 1024 x 1024 with a channel for each class would take
+    gigabytes. So do logits of a large volume in its own size (14 classes of 150 x 512 x 512: 2.2 GB); with
+    ``postprocessing`` they, too, exist for ``batch_size`` slices only.
 
     Slices are resized, and mirror images and networks averaged, by the rule of ``ResizeInferer``, which does the same
     for images.
@@ -31,7 +31,7 @@ class VolumeSliceInferer(ResizeInferer):
     Args:
         spatial_size: in-plane size that the network runs at, in pixels: one number for both sides, or one for each of
             the two axes that remain without ``slice_axis``. Defaults to None: slices are not resized.
-        batch_size: slices per forward pass, at least 1. Defaults to 8.
+        batch_size: slices, and with ``tile`` windows of as many slices, per forward pass, at least 1. Defaults to 8.
         slice_axis: spatial axis that is cut into slices, -3 to 2. Defaults to -1, the last one.
         output_device: device on which the output for the volume is collected; ``"cpu"`` keeps it off the GPU. Defaults
             to None: the device of the input.
@@ -40,11 +40,13 @@ class VolumeSliceInferer(ResizeInferer):
         flips: spatial axes of the volume, 0 to 2, for each mirror image, see ``ResizeInferer``. Defaults to none.
         postprocessing: what is made of the logits of each batch of slices, see ``ResizeInferer``; what it gives is
             stacked to volumes. Defaults to None: the logits are.
+        tile: in-plane size of windows at full resolution, see ``ResizeInferer``. Defaults to None: slices are resized.
+        overlap: share of a window that the next one covers again, 0 to below 1. Defaults to 0.25.
 
     Raises:
-        ValueError: when ``spatial_size`` or ``batch_size`` is not positive, ``slice_axis`` is not a spatial axis,
-            ``num_neighbors`` is negative, or ``flips`` is no list of lists of different axes or holds a mirror image
-            twice.
+        ValueError: when ``spatial_size``, ``tile`` or ``batch_size`` is not positive, ``overlap`` is not from 0 to
+            below 1, ``slice_axis`` is not a spatial axis, ``num_neighbors`` is negative, or ``flips`` is no list of
+            lists of different axes or holds a mirror image twice.
 
     Example:
         >>> import torch
@@ -58,6 +60,7 @@ class VolumeSliceInferer(ResizeInferer):
     """
 
     spatial_dims = 3
+    _unit = "slice"
 
     def __init__(
         self,
@@ -69,15 +72,14 @@ class VolumeSliceInferer(ResizeInferer):
         num_neighbors: int = 0,
         flips: Sequence[Sequence[int]] = (),
         postprocessing: _Postprocessing | None = None,
+        tile: int | Sequence[int] | None = None,
+        overlap: float = 0.25,
     ) -> None:
-        super().__init__(spatial_size, output_device, flips, postprocessing)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1 slice, got {batch_size}.")
+        super().__init__(spatial_size, output_device, flips, postprocessing, tile, overlap, batch_size)
         if not -3 <= slice_axis <= 2:
             raise ValueError(f"slice_axis must be one of the three spatial axes, -3 to 2, got {slice_axis}.")
         if num_neighbors < 0:
             raise ValueError(f"num_neighbors must be 0 or more slices on each side, got {num_neighbors}.")
-        self.batch_size = batch_size
         self.slice_axis = slice_axis
         self.progress = progress
         self.num_neighbors = num_neighbors

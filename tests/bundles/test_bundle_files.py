@@ -22,7 +22,7 @@ TRAINING_KEYS = {
     *("epochs", "batch_size", "learning_rate", "amp", "device", "num_workers", "resume", "overwrite", "seed"),
     *("cache_rate", "device_transforms", "fold", "split_file", "val_interval", "adapter_config"),
     *("compile", "accumulation_steps", "output_stride", "activation_checkpointing", "frozen_dtype"),
-    *("patience", "warmup_epochs", "weight_decay", "encoder"),
+    *("patience", "warmup_epochs", "weight_decay", "encoder", "tile", "overlap"),
 }
 INFERENCE_KEYS = {
     *("dataset_dir", "output_dir", "checkpoint_file", "variant", "adapter", "positional_encoding", "image_size"),
@@ -36,6 +36,8 @@ INFERENCE_KEYS = {
         "frozen_dtype",
         "output_stride",
         "encoder",
+        "tile",
+        "overlap",
     ),
 }
 # what a network has not
@@ -127,7 +129,7 @@ def test_training_and_inference_describe_one_network(bundle: Path) -> None:
     assert train["network_def"].pop("activation_checkpointing") == "@activation_checkpointing"
     options = {value.removeprefix("@") for value in map(str, train["network_def"].values()) if value[0] == "@"}
     assert options >= {"variant", "adapter", "adapter_config"}
-    for key in ("image_size", "class_names", "network_def", *options):
+    for key in ("image_size", "tile", "overlap", "class_names", "network_def", *options):
         assert train[key] == inference[key], key
 
 

@@ -50,6 +50,8 @@ RIGHT: dict[str, set[str]] = {
     "learning_rate": {"fraction"},
     "weight_decay": {"zero", "fraction"},
     "warmup_epochs": {"zero"},
+    "tile": {"none"},
+    "overlap": {"zero", "fraction"},
     "patience": {"none"},
     "ignore_label": {"zero", "none"},
     **{key: {"none"} for key in ("max_bits", "max_pixels")},
@@ -99,6 +101,7 @@ def test_every_wrong_value_of_every_option_is_named(key: str) -> None:
         ("warmup_epochs", [0, 10]),
         ("weight_decay", [0, 0.01, 1]),
         ("image_size", [32, 1024, [64, 96]]),
+        ("tile", [None, 32, 512, [64, 96]]),
         ("dino_size", [14, 448]),
         ("encoder", ["sam2", "dinov3", "sam3"]),
         ("variant", ["tiny", "small", "base_plus", "base", "large"]),
@@ -129,6 +132,8 @@ def test_right_values_pass(key: str, values: list[Any]) -> None:
     ("key", "values"),
     [
         ("image_size", [31, [64], [64, 64, 64], [64, 16], 64.0]),
+        ("tile", [31, 0, [64], [64, 16], 64.0]),
+        ("overlap", [1, 1.0, -0.25]),
         ("dino_size", [15]),
         ("orientation", ["LPP", "LP", "LPSS", "lps", " PS", "LRS", ""]),
         ("label_pattern", ["mask"]),
@@ -237,6 +242,18 @@ def test_unknown_options_are_refused_with_the_nearest(run: str, options: dict[st
 )
 def test_what_is_referred_to_or_an_argument_is_taken(run: str, options: dict[str, Any]) -> None:
     initialize(ACDC, *RUNS[run], **options)
+
+
+def test_sizes_without_effect_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    for options in ({"image_size": 64}, {"tile": 64, "overlap": 0.5}, {"tile": [64, 96], "image_size": 224}):
+        initialize(ACDC, "inference", **options)
+    assert not [message for message in caplog.messages if "no effect" in message]
+    initialize(ACDC, "inference", tile=64, image_size=96)
+    initialize(ACDC, "train", "evaluate", overlap=0.5)
+    assert [message for message in caplog.messages if "no effect" in message] == [
+        "image_size 96 has no effect: with tile 64 images are not resized",
+        "overlap 0.5 has no effect: there is no tile",
+    ]
 
 
 def test_a_second_file_is_looked_at_too(tmp_path: Path) -> None:
