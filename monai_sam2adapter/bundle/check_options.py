@@ -228,11 +228,15 @@ def _wrong_settings(parser: ConfigParser) -> Iterator[str]:
 
 def _warn_of_idle_sizes(config: Mapping[str, Any], files: list[dict[str, Any]]) -> None:
     """Say which sizes, given by the user, have no effect beside ``tile``, or without it."""
-    tiled = config.get("tile") is not None
-    name = "image_size" if tiled else "overlap"
-    if any(name in file and file[name] != config.get(name) for file in files):
-        reason = f"with tile {config['tile']} images are not resized" if tiled else "there is no tile"
-        logger.warning("%s %s has no effect: %s", name, config.get(name), reason)
+    reasons = {"overlap": "there is no tile"}
+    if config.get("tile") is not None:
+        reasons = {
+            "image_size": f"with tile {config['tile']} images are not resized",
+            "crop_size": f"windows of tile {config['tile']} are cropped",
+        }
+    for name, reason in reasons.items():
+        if any(name in file and file[name] != config.get(name) for file in files):
+            logger.warning("%s %s has no effect: %s", name, config.get(name), reason)
 
 
 def _computed(parser: ConfigParser, name: str) -> Any:

@@ -16,6 +16,7 @@ from monai.engines import default_prepare_batch
 from torch.nn import functional as F
 
 from ..data.caching import split_transform
+from ..transforms import RandTiled
 from ..utils import require_flags
 
 __all__ = ["DeviceTransforms"]
@@ -38,7 +39,8 @@ class DeviceTransforms:
 
     Supported are ``RandAffined``, ``RandFlipd``, ``RandAxisFlipd``, ``RandRotate90d``, ``RandSpatialCropd``, then
     ``RandAdjustContrastd``, ``RandScaleIntensityd``, ``RandShiftIntensityd`` and ``RandGaussianNoised``, and
-    ``EnsureTyped`` at the end. Deterministic transforms in front of them stay where they are.
+    ``EnsureTyped`` at the end. Deterministic transforms in front of them stay where they are, and so does
+    ``RandTiled``, which makes items of different size equal.
 
     Args:
         transform: transforms of an item with ``image`` and ``label``, ``(C, H, W)``.
@@ -66,9 +68,11 @@ class DeviceTransforms:
         self.enabled = enabled
         self.item_transform: Callable[[Any], Any] = transform
         if enabled:
-            deterministic, random = split_transform(transform)
-            self._draw = _DrawRandomd(random.transforms)
-            self.item_transform = mt.Compose([*deterministic.transforms, self._draw])
+            front, rest = split_transform(transform)
+            is_tiled = bool(len(rest)) and isinstance(rest.transforms[0], RandTiled)
+            of_items = [*front.transforms, *rest.transforms[:is_tiled]]
+            self._draw = _DrawRandomd(rest.transforms[is_tiled:])
+            self.item_transform = mt.Compose([*of_items, self._draw])
 
     def __call__(
         self, batchdata: Any, device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any

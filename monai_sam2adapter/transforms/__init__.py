@@ -7,6 +7,7 @@ from .gray_mask_to_labeld import GrayMaskToLabeld
 from .normalize_channelsd import NormalizeChannelsd
 from .one_hot_labelsd import OneHotLabelsd
 from .orient_slicesd import OrientSlicesd
+from .rand_tiled import RandTiled, resize_or_draw_tile
 from .require import (
     RequireDimensionsd,
     RequireFinited,
@@ -23,6 +24,7 @@ __all__ = [
     "NormalizeChannelsd",
     "OneHotLabelsd",
     "OrientSlicesd",
+    "RandTiled",
     "RequireDimensionsd",
     "RequireFinited",
     "RequireHounsfieldd",
@@ -31,4 +33,5 @@ __all__ = [
     "ResizeWithLabelsd",
     "SaveSegmentationd",
     "SegmentLogitsd",
+    "resize_or_draw_tile",
 ]

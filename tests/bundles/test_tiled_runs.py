@@ -12,7 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from bundle_runs import parse, read, run
+from bundle_runs import SHORT, parse, read, run
 from monai.inferers import SlidingWindowInferer
 from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -92,9 +92,22 @@ def test_inference_is_that_of_monais_sliding_window(bundle: Path, smallest: dict
     assert len(np.unique(found)) > 1 or logits.shape[1] == 1
 
 
-def test_validation_and_evaluation_run_on_windows(
-    bundle: Path, options: dict[str, Any], trained: Path, tmp_path: Path
+def test_training_and_its_validation_see_windows_of_the_tile_alone(
+    bundle: Path, options: dict[str, Any], tmp_path: Path
 ) -> None:
+    tile = [64, 64] if "crop_size" in options else [96, 64]  # its crops are turned, and so are square
+    with seen_shapes() as shapes:
+        run(
+            bundle,
+            *("training", "train"),
+            **{**SHORT, **options, "tile": tile, "overlap": 0.1, "train#trainer#epoch_length": 2},
+            output_dir=tmp_path / "models",
+        )
+    assert {shape[2:] for shape in shapes} == {tuple(tile)}
+    assert (tmp_path / "models" / "model.pt").is_file()
+
+
+def test_evaluation_runs_on_windows(bundle: Path, options: dict[str, Any], trained: Path, tmp_path: Path) -> None:
     with seen_shapes() as shapes:
         run(
             bundle,
