@@ -45,7 +45,9 @@ def _add_options(parser: argparse.ArgumentParser, name: str) -> list[str]:
     text = "what masks are called after their images, such as '*_mask', in a folder of each (%(default)s, the same)"
     parser.add_argument("--label_pattern", default="*", help=text)
     if name != "pairs":
-        return ["label_pattern", "ignore_label"]
+        text = "overlapping: a pixel may have several labels (%(default)s: one)"
+        parser.add_argument("--label_type", default="exclusive", choices=("exclusive", "overlapping"), help=text)
+        return ["label_pattern", "ignore_label", "label_type"]
     parser.add_argument("--task", default="dichotomous", help="whose layout it has (%(default)s)")
     parser.add_argument("--folders", type=json.loads, help='another layout: \'{"train": ["images", "masks"]}\'')
     return ["label_pattern", "ignore_label", "task", "folders"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .gray_mask_to_labeld import GrayMaskToLabeld
+from .labels_to_masksd import LabelsToMasksd
 from .normalize_channelsd import NormalizeChannelsd
 from .one_hot_labelsd import OneHotLabelsd
 from .orient_slicesd import OrientSlicesd
@@ -21,6 +22,7 @@ from .segment_logitsd import SegmentLogitsd
 
 __all__ = [
     "GrayMaskToLabeld",
+    "LabelsToMasksd",
     "NormalizeChannelsd",
     "OneHotLabelsd",
     "OrientSlicesd",

@@ -17,6 +17,7 @@ from ...utils.logs import escaping_logger
 from ..geometry import voxel_spacing
 from ..orientation import choose_orientation
 from ..pixel_values import is_ct
+from .case_files import files_of, path_of
 from .kept_description import DESCRIPTION_FILE, kept_description
 from .labels import (
     ColorsOfLabels,
@@ -28,7 +29,8 @@ from .labels import (
     to_classes,
     warn_of_units,
 )
-from .layouts import LAYOUTS, LabeledCases, find_labeled_cases, path_of
+from .layouts import LABEL_TYPES, LAYOUTS, LabeledCases, find_labeled_cases
+from .overlapping import find_overlapping_classes, overlaps_of, read_masks
 from .own_data import picture_datalist, volume_datalist
 
 __all__ = ["describe_pictures", "describe_volumes"]
@@ -52,6 +54,7 @@ def describe_volumes(
     progress: bool = True,
     ignore_label: int | None = None,
     label_pattern: str = "*",
+    label_type: str = LABEL_TYPES[0],
 ) -> dict[str, Any]:
     """
     Choose from the training cases how volumes are read, normalized and cut.
@@ -79,6 +82,7 @@ def describe_volumes(
         progress: whether to show progress bars. Defaults to True.
         ignore_label: value of voxels that do not count. Defaults to None: all count.
         label_pattern: as in ``volume_datalist``. Defaults to "*".
+        label_type: "exclusive" or "overlapping", see :py:func:`find_labeled_cases`. Defaults to "exclusive".
 
     Returns:
         ``class_names``; ``channel_names`` and ``num_channels``; ``normalization``, for each channel ``lower``,
@@ -94,18 +98,17 @@ def describe_volumes(
     """
     if dataset_dir is None:
         return _default_of(default)
-    cases = volume_datalist(dataset_dir, "train", fold, split_file, label_pattern)
-    found = _find(dataset_dir, "volume", ignore_label, label_pattern)
+    cases = volume_datalist(dataset_dir, "train", fold, split_file, label_pattern, label_type)
+    found = _find(dataset_dir, "volume", ignore_label, label_pattern, label_type)
     number = len(read_volume(cases[0]["image"], len(found.channel_names) if found.channel_names else None)[0])
     channel_names = list(found.channel_names or (f"channel {index}" for index in range(number)))
     if modality is not None:
         channel_names = list(ensure_tuple_rep(modality, number))
     are_ct = list(map(is_ct, channel_names))
-    key = _key(cases, found.class_names, are_ct, ignore_label, "orientation")
+    key = _key(cases, found.class_names, are_ct, ignore_label, "orientation", *_label_form(found).items())
     fingerprint = _kept_fingerprint(output_dir, key)
     if fingerprint is None:
-        class_names = find_classes(found, "volume", progress, ignore_label)[0]
-        fingerprint = {**_measure_volumes(cases, class_names, are_ct, progress, ignore_label), "key": key}
+        fingerprint = {**_measure_volumes(cases, found, are_ct, progress, ignore_label), "key": key}
     return _described(
         {
             "class_names": list(fingerprint["class_voxels"]),
@@ -115,6 +118,7 @@ def describe_volumes(
             "orientation": fingerprint["orientation"],
             "slices_by": fingerprint["slices_by"],
             "slice_axis": -1,
+            **_label_form(found),
             "fingerprint": fingerprint,
         }
     )
@@ -130,6 +134,7 @@ def describe_pictures(
     progress: bool = True,
     ignore_label: int | None = None,
     label_pattern: str = "*",
+    label_type: str = LABEL_TYPES[0],
 ) -> dict[str, Any]:
     """
     Choose from the training pictures how pictures are read and normalized.
@@ -148,6 +153,7 @@ def describe_pictures(
         progress: whether to show progress bars. Defaults to True.
         ignore_label: as in ``describe_volumes``. Defaults to None.
         label_pattern: as in ``volume_datalist``. Defaults to "*".
+        label_type: "exclusive" or "overlapping", see :py:func:`find_labeled_cases`. Defaults to "exclusive".
 
     Returns:
         as from ``describe_volumes``, with ``black_and_white``, whether masks are of 0 and 255 and not of class numbers,
@@ -161,9 +167,9 @@ def describe_pictures(
         return _default_of(default)
     if modality is not None:
         look_up_option(modality, ("RGB", "gray"))
-    cases = picture_datalist(dataset_dir, "train", fold, split_file, label_pattern)
-    found = _find(dataset_dir, "picture", ignore_label, label_pattern)
-    key = _key(cases, found.class_names, ignore_label)
+    cases = picture_datalist(dataset_dir, "train", fold, split_file, label_pattern, label_type)
+    found = _find(dataset_dir, "picture", ignore_label, label_pattern, label_type)
+    key = _key(cases, found.class_names, ignore_label, *_label_form(found).items())
     fingerprint = _kept_fingerprint(output_dir, key)
     if fingerprint is None:
         fingerprint = {**_measure_pictures(cases, found, progress, ignore_label), "key": key}
@@ -175,6 +181,7 @@ def describe_pictures(
             "num_channels": 3 if is_rgb else 1,
             "normalization": _IMAGENET if is_rgb else [{}],
             "black_and_white": fingerprint["black_and_white"],
+            **_label_form(found),
             "fingerprint": fingerprint,
         }
     )
@@ -186,39 +193,67 @@ def _default_of(default: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(default)
 
 
-def _find(dataset_dir: str | os.PathLike[str], kind: str, ignore_label: int | None, label_pattern: str) -> LabeledCases:
-    """All cases, whose label to ignore is the one that was asked for."""
-    found = find_labeled_cases(dataset_dir, kind, label_pattern)
+def _find(
+    dataset_dir: str | os.PathLike[str], kind: str, ignore_label: int | None, label_pattern: str, label_type: str
+) -> LabeledCases:
+    """All cases, whose label to ignore is the one that was asked for; overlapping classes have names."""
+    found = find_labeled_cases(dataset_dir, kind, label_pattern, label_type)
     if found.ignore_label is not None and ignore_label != found.ignore_label:
         raise ValueError(
             f"{found.file} has a label 'ignore', {found.ignore_label}, but ignore_label is {ignore_label}; give "
             f"--ignore_label {found.ignore_label}, so that it counts in no loss and no metric"
         )
+    if label_type == "overlapping":
+        found.class_names = find_overlapping_classes(found, kind)
     return found
+
+
+def _classes(found: LabeledCases, kind: str, progress: bool, ignore_label: int | None) -> tuple[tuple[str, ...], bool]:
+    """Names of the classes, and whether masks are black and white in the place of class numbers."""
+    if found.label_type == "overlapping":
+        return found.class_names or (), False
+    return find_classes(found, kind, progress, ignore_label)
+
+
+def _label_form(found: LabeledCases) -> dict[str, Any]:
+    """What inference must know of overlapping labels; nothing of others."""
+    if found.label_type == "exclusive":
+        return {}
+    regions = {} if found.regions is None else {"regions": [list(region) for region in found.regions]}
+    order = {"regions_class_order": list(found.region_order)} if found.region_order else {}
+    return {"label_type": found.label_type, **regions, **order}
 
 
 def _measure_volumes(
     cases: Sequence[Mapping[str, Any]],
-    class_names: Sequence[str],
+    found: LabeledCases,
     are_ct: Sequence[bool],
     progress: bool,
     ignore_label: int | None,
 ) -> dict[str, Any]:
-    counts = np.zeros(len(class_names), dtype=np.int64)
+    class_names, _ = _classes(found, "volume", progress, ignore_label)
+    counts, total = np.zeros(len(class_names), dtype=np.int64), 0
     shapes, volumes = [], []
     foreground: list[list[np.ndarray]] = [[] for _ in are_ct]
     for case in tqdm(cases, desc="Describing volumes", unit="volume", disable=not progress):
-        labels, axes = read_volume(case["label"], 1)
-        counted = to_classes(labels, case["label"], False, ignore_label)
-        counts += count_labels(counted, case["label"], len(class_names))
+        if found.label_type == "overlapping":
+            labels, axes = read_masks(case, "volume", found, ignore_label)
+            counts += overlaps_of(labels).diagonal()
+        else:
+            labels, axes = read_volume(case["label"], 1)
+            counted = to_classes(labels, case["label"], False, ignore_label)
+            counts += count_labels(counted, case["label"], len(class_names))
+        total += int((labels[0] != ignore_label).sum())
         shapes.append(labels.shape[1:])
         volumes.append(axes)
         if any(are_ct):
             image = read_volume(case["image"], len(are_ct))[0]
             if image.shape[1:] != labels.shape[1:]:
-                raise ValueError(f"{case['label']} has the shape {labels.shape[1:]}, its image {image.shape[1:]}")
+                raise ValueError(
+                    f"{files_of(case['label'])[0]} has the shape {labels.shape[1:]}, its image {image.shape[1:]}"
+                )
             warn_of_units(case["image"], image, are_ct)
-            inside = (labels[0] > 0) & (labels[0] != ignore_label)
+            inside = (labels.max(axis=0) > 0) & (labels[0] != ignore_label)
             step = max(1, int(np.ceil(inside.sum() * len(cases) / _MOST_VOXELS)))
             for values, channel, wanted in zip(foreground, image, are_ct, strict=True):
                 values += [channel[inside][::step].astype(np.float32)] if wanted else []
@@ -229,6 +264,7 @@ def _measure_volumes(
     return {
         "cases": len(cases),
         "class_voxels": dict(zip(class_names, counts.tolist(), strict=True)),
+        **({"voxels": total} if found.label_type == "overlapping" else {}),
         "orientation": orientation,
         "slices_by": slices_by,
         "spacing": np.median(spacings, axis=0).round(6).tolist(),
@@ -252,19 +288,25 @@ def _percentiles(values: Sequence[np.ndarray]) -> dict[str, float]:
 def _measure_pictures(
     cases: Sequence[Mapping[str, Any]], found: LabeledCases, progress: bool, ignore_label: int | None
 ) -> dict[str, Any]:
-    class_names, black_and_white = find_classes(found, "picture", progress, ignore_label)
-    counts = np.zeros(len(class_names), dtype=np.int64)
+    class_names, black_and_white = _classes(found, "picture", progress, ignore_label)
+    counts, total = np.zeros(len(class_names), dtype=np.int64), 0
     sizes, depths, colors = [], DepthsOfPictures(), ColorsOfLabels()
     for case in tqdm(cases, desc="Describing pictures", unit="picture", disable=not progress):
         image, label = read_picture(case["image"]), case["label"]
         depths.add(case["image"], image)
-        mask = read_picture(label, labels=True)
-        counts += count_labels(to_classes(mask, label, black_and_white, ignore_label), label, len(class_names))
-        colors.add(label, mask)
+        if found.label_type == "overlapping":
+            mask, _ = read_masks(case, "picture", found, ignore_label)
+            counts += overlaps_of(mask).diagonal()
+        else:
+            mask = read_picture(label, labels=True)
+            counts += count_labels(to_classes(mask, label, black_and_white, ignore_label), label, len(class_names))
+            colors.add(label, mask)
+        total += int((mask[0] != ignore_label).sum())
         sizes.append(image.shape[:0:-1])
     return {
         "cases": len(cases),
         "class_voxels": dict(zip(class_names, counts.tolist(), strict=True)),
+        **({"voxels": total} if found.label_type == "overlapping" else {}),
         "size": np.median(sizes, axis=0).tolist(),
         "has_colors": depths.has_colors,
         "black_and_white": black_and_white,
@@ -281,7 +323,7 @@ def _key(cases: Sequence[Mapping[str, Any]], *measured: Any) -> str:
     """Changes with what is measured and with the files, by name, size and time."""
     key = hashlib.sha256(repr(measured).encode())
     for case in cases:
-        for file in ([case["image"]] if isinstance(case["image"], str) else case["image"]) + [case["label"]]:
+        for file in (*files_of(case["image"]), *files_of(case["label"])):
             status = path_of(file).stat()
             key.update(f"{file} {status.st_size} {status.st_mtime_ns}\n".encode())
     return key.hexdigest()
@@ -290,7 +332,8 @@ def _key(cases: Sequence[Mapping[str, Any]], *measured: Any) -> str:
 def _described(description: dict[str, Any]) -> dict[str, Any]:
     """Log a description."""
     fingerprint = description["fingerprint"]
-    total = max(1, sum(fingerprint["class_voxels"].values()))
+    # of overlapping classes more than there are voxels, or fewer
+    total = max(1, fingerprint.get("voxels") or sum(fingerprint["class_voxels"].values()))
     lines = [f"{fingerprint['cases']} training cases, median size {fingerprint['size']}"]
     for number, (name, count) in enumerate(fingerprint["class_voxels"].items()):
         lines.append(f"  class {number} {name}: {100 * count / total:.2f} %" + ("" if count else ", IN NO CASE"))

@@ -21,7 +21,10 @@ __all__ = ["DESCRIPTION_FILE", "FIXED_BY_WEIGHTS", "keep_description", "kept_des
 logger = escaping_logger(__name__)
 
 DESCRIPTION_FILE = "dataset.json"
-FIXED_BY_WEIGHTS = ("class_names", "normalization", "orientation", "slices_by", "slice_axis", "black_and_white")
+FIXED_BY_WEIGHTS = (
+    *("class_names", "normalization", "orientation", "slices_by", "slice_axis", "black_and_white"),
+    *("label_type", "regions", "regions_class_order"),
+)
 """A file of weights that is used with other values of these would give nonsense."""
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ...utils.logs import escaping_logger
 from ..geometry import place_problem, shape_problem
 from ..orientation import VolumeAxes
 from ..pixel_values import is_ct
+from .case_files import files_of, path_of
 from .labels import (
     ColorsOfLabels,
     DepthsOfPictures,
@@ -25,7 +26,8 @@ from .labels import (
     to_classes,
     warn_of_units,
 )
-from .layouts import LabeledCases, find_labeled_cases, path_of
+from .layouts import LABEL_TYPES, LabeledCases, find_labeled_cases
+from .overlapping import find_overlapping_classes, overlaps_of, read_masks
 from .report import DatasetReport
 from .split import SPLIT_PARTS, check_fold, name_parts, order_by_hash, read_folds
 
@@ -42,6 +44,7 @@ def volume_datalist(
     fold: int = 0,
     split_file: str | os.PathLike[str] | None = None,
     label_pattern: str = "*",
+    label_type: str = LABEL_TYPES[0],
 ) -> list[dict[str, Any]]:
     """
     List the volumes of one part of anyone's data, as MONAI's datasets read them with ``VolumeReader``.
@@ -59,16 +62,18 @@ def volume_datalist(
         split_file: an own split of the cases' names, a JSON file as ``read_split`` takes it. Defaults to None.
         label_pattern: of a folder of images and one of labels, what labels are called, with ``*`` in place of the
             image's name, such as ``*_mask``. Defaults to "*", the same.
+        label_type: "exclusive" or "overlapping", see :py:func:`find_labeled_cases`. Defaults to "exclusive".
 
     Returns:
-        one dictionary a case: ``image`` (a path, or a list with one a channel), ``label`` (a path) and ``case``.
+        one dictionary a case: ``image`` (a path, or a list with one a channel), ``label`` (a path, or a list with one
+        for each class that may overlap) and ``case``.
 
     Raises:
         FileNotFoundError: when the folder, the datalist or the split file does not exist.
         ValueError: when ``split`` is none of the three, there is no such fold or no case in the part, the layout is
             another one, malformed or incomplete, or there are fewer than two cases to split.
     """
-    return _datalist(dataset_dir, "volume", split, fold, split_file, label_pattern)
+    return _datalist(dataset_dir, "volume", split, fold, split_file, label_pattern, label_type)
 
 
 def picture_datalist(
@@ -77,6 +82,7 @@ def picture_datalist(
     fold: int = 0,
     split_file: str | os.PathLike[str] | None = None,
     label_pattern: str = "*",
+    label_type: str = LABEL_TYPES[0],
 ) -> list[dict[str, Any]]:
     """
     List the pictures of one part of anyone's data, as MONAI's datasets read them with ``ImageFileReader``.
@@ -89,15 +95,16 @@ def picture_datalist(
         fold: as in ``volume_datalist``. Defaults to 0.
         split_file: as in ``volume_datalist``. Defaults to None.
         label_pattern: as in ``volume_datalist``. Defaults to "*".
+        label_type: as in ``volume_datalist``. Defaults to "exclusive".
 
     Returns:
-        one dictionary a picture: ``image`` and ``label`` (paths) and ``case``.
+        one dictionary a picture: ``image`` and ``label`` (paths, or of labels a list) and ``case``.
 
     Raises:
         FileNotFoundError: as in ``volume_datalist``.
         ValueError: as in ``volume_datalist``.
     """
-    return _datalist(dataset_dir, "picture", split, fold, split_file, label_pattern)
+    return _datalist(dataset_dir, "picture", split, fold, split_file, label_pattern, label_type)
 
 
 def check_volumes(
@@ -106,6 +113,7 @@ def check_volumes(
     progress: bool = True,
     ignore_label: int | None = None,
     label_pattern: str = "*",
+    label_type: str = LABEL_TYPES[0],
 ) -> DatasetReport:
     """
     Read anyone's volumes and labels, count what is there and find what is wrong.
@@ -117,6 +125,7 @@ def check_volumes(
         ignore_label: value of the labels that does not count. Defaults to None: the number of the label ``ignore``,
             where the data name one.
         label_pattern: as in ``volume_datalist``. Defaults to "*".
+        label_type: as in ``volume_datalist``. Defaults to "exclusive".
 
     Returns:
         the report.
@@ -125,7 +134,7 @@ def check_volumes(
         FileNotFoundError: as in ``volume_datalist``.
         ValueError: when there is no case, or the layout or the split file is malformed.
     """
-    return _check(dataset_dir, "volume", split_file, progress, ignore_label, label_pattern)
+    return _check(dataset_dir, "volume", split_file, progress, ignore_label, label_pattern, label_type)
 
 
 def check_pictures(
@@ -134,6 +143,7 @@ def check_pictures(
     progress: bool = True,
     ignore_label: int | None = None,
     label_pattern: str = "*",
+    label_type: str = LABEL_TYPES[0],
 ) -> DatasetReport:
     """
     Read anyone's pictures and masks, count what is there and find what is wrong.
@@ -145,6 +155,7 @@ def check_pictures(
         ignore_label: value of the labels that does not count. Defaults to None: the number of the label ``ignore``,
             where the data name one.
         label_pattern: as in ``volume_datalist``. Defaults to "*".
+        label_type: as in ``volume_datalist``. Defaults to "exclusive".
 
     Returns:
         the report.
@@ -153,7 +164,7 @@ def check_pictures(
         FileNotFoundError: as in ``picture_datalist``.
         ValueError: as in ``check_volumes``.
     """
-    return _check(dataset_dir, "picture", split_file, progress, ignore_label, label_pattern)
+    return _check(dataset_dir, "picture", split_file, progress, ignore_label, label_pattern, label_type)
 
 
 def _datalist(
@@ -163,9 +174,10 @@ def _datalist(
     fold: int,
     split_file: str | os.PathLike[str] | None,
     label_pattern: str,
+    label_type: str,
 ) -> list[dict[str, Any]]:
     part = look_up_option(split, SPLIT_PARTS)
-    found = find_labeled_cases(dataset_dir, kind, label_pattern)
+    found = find_labeled_cases(dataset_dir, kind, label_pattern, label_type)
     if found.problems:
         raise ValueError(
             f"{dataset_dir} is not complete: {found.problems[0]}; "
@@ -217,8 +229,9 @@ def _check(
     progress: bool,
     ignore_label: int | None,
     label_pattern: str,
+    label_type: str,
 ) -> DatasetReport:
-    found = find_labeled_cases(dataset_dir, kind, label_pattern)
+    found = find_labeled_cases(dataset_dir, kind, label_pattern, label_type)
     for note in found.notes:
         logger.warning(note)
     if ignore_label is not None:
@@ -226,16 +239,23 @@ def _check(
     parts = name_parts(_folds(found, split_file))
     if split_file is None and not found.cases["test"]:  # where the part for validation stands in for it
         parts = {name: names for name, names in parts.items() if not name.endswith("test")}
-    class_names, black_and_white = find_classes(found, kind, progress, found.ignore_label)
-    report = DatasetReport(f"{kind}s", str(dataset_dir), class_names, problems=list(found.problems), image_word=kind)
+    black_and_white = False
+    if label_type == "overlapping":
+        found.class_names = find_overlapping_classes(found, kind)
+    else:
+        found.class_names, black_and_white = find_classes(found, kind, progress, found.ignore_label)
+    report = DatasetReport(
+        f"{kind}s", str(dataset_dir), found.class_names, problems=list(found.problems), image_word=kind
+    )
+    report.overlapping = label_type == "overlapping"
     report.voxel_word = "voxel" if kind == "volume" else "pixel"
     for part in parts:
         report.count(part, **{f"{kind}s": 0})
     depths, colors = DepthsOfPictures(), ColorsOfLabels()  # of pictures
     for case in tqdm(found.all_cases, desc=f"Checking {kind}s", unit=kind, disable=not progress):
         report.count_case(parts, case["case"], **{f"{kind}s": 1})
-        files = [case["image"]] if isinstance(case["image"], str) else case["image"]
-        missing = [file for file in (*files, case["label"]) if not path_of(file).exists()]
+        files = files_of(case["image"])
+        missing = [file for file in (*files, *files_of(case["label"])) if not path_of(file).exists()]
         if not missing:  # which is a problem of the layout
             _check_case(case, files[0], kind, report, found, black_and_white, depths, colors)
     report.problems += depths.problems()
@@ -257,20 +277,17 @@ def _check_case(
     depths: DepthsOfPictures,
     colors: ColorsOfLabels,
 ) -> None:
-    label_file = case["label"]
-    arrays, places = [], []
-    for path, channels in ((case["image"], len(found.channel_names) if found.channel_names else None), (label_file, 1)):
-        try:
-            if kind == "volume":
-                array, axes = read_volume(path, channels)
-            else:
-                array, axes = read_picture(path, labels=path == label_file), VolumeAxes(np.eye(4))
-        except (OSError, ValueError) as error:
-            report.problems.append(str(error))
-            return
-        arrays.append(array)
-        places.append(axes)
-    image, labels = arrays
+    label_file, channels = files_of(case["label"])[0], len(found.channel_names) if found.channel_names else None
+    try:
+        image, image_axes = _read(case["image"], kind, channels)
+        if report.overlapping:
+            labels, label_axes = read_masks(case, kind, found, found.ignore_label)
+        else:
+            labels, label_axes = _read(case["label"], kind, 1, labels=True)
+        places = [image_axes, label_axes]
+    except (OSError, ValueError) as error:
+        report.problems.append(str(error))
+        return
     report.shapes.append(image.shape[1:] if kind == "volume" else image.shape[:0:-1])
     if kind == "picture":
         depths.add(file, image)
@@ -286,15 +303,28 @@ def _check_case(
     problem = shape_problem(image.shape[1:], labels.shape[1:]) or place_problem(image.shape[1:], *affines)
     if problem:
         report.problems.append(f"{label_file}: {problem}")
-    try:
-        counted = to_classes(labels, label_file, black_and_white, found.ignore_label)
-        counts = count_labels(counted, label_file, len(report.class_names))
-        if kind == "picture":
-            colors.add(label_file, labels)
-    except ValueError as error:
-        report.problems.append(str(error))
-        return
+    if report.overlapping:
+        overlaps = overlaps_of(labels)
+        counts = overlaps.diagonal()
+        report.count_overlaps(overlaps, labels.max(axis=0))
+    else:
+        try:
+            counted = to_classes(labels, label_file, black_and_white, found.ignore_label)
+            counts = count_labels(counted, label_file, len(report.class_names))
+            if kind == "picture":
+                colors.add(label_file, labels)
+        except ValueError as error:
+            report.problems.append(str(error))
+            return
     report.voxels += counts
     report.volumes_with_class += counts > 0
-    if kind == "volume" and not counts[1:].any():
+    if kind == "volume" and not counts[int(not report.overlapping) :].any():
         report.problems.append(f"{label_file}: is empty: no voxel of any class but background")
+
+
+def _read(
+    files: str | Sequence[str], kind: str, channels: int | None, labels: bool = False
+) -> tuple[np.ndarray, VolumeAxes]:
+    if kind == "volume":
+        return read_volume(files, channels)
+    return read_picture(files_of(files)[0], labels=labels), VolumeAxes(np.eye(4))

@@ -36,8 +36,11 @@ class DatasetReport:
         image_word: what an image is called in the printed report. Defaults to "volume".
         voxel_word: what its elements are called there. Defaults to "voxel".
         ignore_label: value of the labels that does not count. Defaults to None: all count.
+        overlapping: whether a voxel may have several classes, and there is no background. Defaults to False.
         voxels: voxels (or pixels) of each class in all masks.
         volumes_with_class: masks that hold each class.
+        overlaps: of overlapping classes, the voxels that each two have in common.
+        num_counted: of overlapping classes, how many voxels there are.
     """
 
     name: str
@@ -50,6 +53,9 @@ class DatasetReport:
     image_word: str = "volume"
     voxel_word: str = "voxel"
     ignore_label: int | None = None
+    overlapping: bool = False
+    num_counted: int = field(init=False, default=0)
+    overlaps: np.ndarray = field(init=False)
     voxels: np.ndarray = field(init=False)
     volumes_with_class: np.ndarray = field(init=False)
     _files_of_contents: dict[bytes, str] = field(init=False, repr=False, default_factory=dict)
@@ -62,6 +68,7 @@ class DatasetReport:
     def __post_init__(self) -> None:
         self.voxels = np.zeros(len(self.class_names), dtype=np.int64)
         self.volumes_with_class = np.zeros(len(self.class_names), dtype=np.int64)
+        self.overlaps = np.zeros([len(self.class_names)] * 2, dtype=np.int64)
 
     def count(self, part: str, **things: int) -> None:
         """Add to the counts of a part of the split, such as ``count("train", volumes=1, slices=10)``."""
@@ -73,6 +80,17 @@ class DatasetReport:
         """As ``count``, in every part that names the case or patient (see ``name_parts``), or in the row of none."""
         for part in [part for part, names in parts.items() if name in names] or [_NO_PART]:
             self.count(part, **things)
+
+    def count_overlaps(self, overlaps: np.ndarray, any_class: np.ndarray) -> None:
+        """
+        Add what two classes have in common.
+
+        Args:
+            overlaps: as :py:func:`monai_sam2adapter.data.datasets.overlapping.overlaps_of` gives them, ``(K, K)``.
+            any_class: 0 or 1 where a voxel counts, anything else where it does not.
+        """
+        self.overlaps += overlaps
+        self.num_counted += int((any_class <= 1).sum())
 
     def copy_problems(self, file: str, arrays: Sequence[np.ndarray]) -> list[str]:
         """
@@ -117,11 +135,20 @@ def format_report(report: DatasetReport) -> str:
             lines.append(f"spacing  {_range(report.spacings, '{:.4g}')} mm")
         lines.append("")
     lines += _axes_lines(report)
-    share = 100 * report.voxels / max(int(report.voxels.sum()), 1)
-    rows = [["label", "class", f"{report.voxel_word}s", "%", f"{report.image_word}s with it"]]
+    total = report.num_counted if report.overlapping else int(report.voxels.sum())
+    share = 100 * report.voxels / max(total, 1)
+    rows = [
+        [
+            "channel" if report.overlapping else "label",
+            "class",
+            f"{report.voxel_word}s",
+            "%",
+            f"{report.image_word}s with it",
+        ]
+    ]
     for k, name in enumerate(report.class_names):
         rows.append([str(k), name, str(report.voxels[k]), f"{share[k]:.2f}", str(report.volumes_with_class[k])])
-    lines += [*_table(rows, text_column=1), ""]
+    lines += [*_table(rows, text_column=1), "", *_overlap_lines(report)]
     if report.problems:
         lines += [f"{len(report.problems)} problems:", *(f"  {problem}" for problem in report.problems)]
     else:
@@ -143,6 +170,20 @@ def _axes_lines(report: DatasetReport) -> list[str]:
         lines.append(f"{len(others)} of {len(report.axes)} {report.image_word}s lie otherwise than the rest:")
         lines += [*(f"  {_below(file, report.folder)}: {text}" for file, text in others.items()), ""]
     return lines
+
+
+def _overlap_lines(report: DatasetReport) -> list[str]:
+    """Which of the classes that may overlap do."""
+    if not report.overlapping:
+        return []
+    pairs = [(a, b) for a in range(len(report.class_names)) for b in range(a) if report.overlaps[a, b]]
+    if not pairs:
+        return ["no two classes overlap; they might be exclusive, which is trained by one softmax", ""]
+    rows = [["classes in one place", f"{report.voxel_word}s", "% of the first", "% of the second"]]
+    for a, b in pairs:
+        shares = [f"{100 * report.overlaps[a, b] / report.voxels[one]:.1f}" for one in (b, a)]
+        rows.append([f"{report.class_names[b]} and {report.class_names[a]}", str(report.overlaps[a, b]), *shares])
+    return [*_table(rows, text_column=0), ""]
 
 
 def _below(file: str, folder: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from .abdominal import AbdominalPhantom
 from .cardiac import CardiacPhantom
+from .discs import write_disc_phantom
 from .folder import write_phantom_folder
 from .isbi2012 import write_isbi2012_phantom
 from .kvasir import write_kvasir_phantom
@@ -15,6 +16,7 @@ __all__ = [
     "AbdominalPhantom",
     "CardiacPhantom",
     "write_acdc_phantom",
+    "write_disc_phantom",
     "write_isbi2012_phantom",
     "write_kvasir_phantom",
     "write_pair_phantom",

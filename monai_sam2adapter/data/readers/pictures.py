@@ -92,7 +92,8 @@ class ImageFileReader(ImageReader):
     Args:
         channels: 1 for gray (which may be stored as RGB of equal channels), 3 for RGB (gray is repeated). Defaults to
             None, what the file holds.
-        labels: whether pixels are class numbers, or black and white. Defaults to False.
+        labels: whether pixels are class numbers, or black and white; then several files of one size, such as a mask for
+            each class, are the channels of one image. Defaults to False.
         max_bits: the most bits that a value may have in the file, 8 or 16, for networks that expect values of a fixed
             range, such as 0 to 255. Defaults to None, any number.
         max_pixels: how many pixels a page may have, so that a small file cannot fill the memory. Defaults to
@@ -152,16 +153,31 @@ class ImageFileReader(ImageReader):
 
         Raises:
             FileNotFoundError: when there is no such file.
-            ValueError: when there is more than one file, or it cannot be read as it is.
+            ValueError: when there is more than one file, and not of labels, or one cannot be read as it is.
         """
         if len(img) != 1:
-            raise ValueError(f"ImageFileReader reads one file at a time, got {len(img)}: {img}.")
+            return self._read_masks(img)
         pages = self.read_pages(img[0])
         array = np.stack(pages).swapaxes(0, 2)  # (Z, Y, X) or (Z, Y, X, C) -> (X, Y, Z) or (X, Y, Z, C)
         if len(pages) == 1:
             array = array[:, :, 0]
         dimension = 2 if len(pages) == 1 else 3
         return array, image_meta(array.shape[:dimension], np.eye(4), channels_last=array.ndim > dimension)
+
+    def _read_masks(self, files: Sequence[PathLike]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Labels of one page each, ``(X, Y, C)``."""
+        if not self.labels:
+            raise ValueError(f"ImageFileReader reads one file at a time, got {len(files)}: {files}.")
+        pages = [self.read_pages(file) for file in files]
+        for file, found in zip(files, pages, strict=True):
+            if len(found) > 1 or found[0].shape != pages[0][0].shape:
+                shapes = [" x ".join(map(str, reversed(page[0].shape))) for page in (found, pages[0])]
+                raise ValueError(
+                    f"{file} has {len(found)} pages of {shapes[0]} pixels, {files[0]} {len(pages[0])} of {shapes[1]}; "
+                    "expected masks of one page and one size for each class"
+                )
+        array = np.stack([found[0].T for found in pages], axis=-1)
+        return array, image_meta(array.shape[:2], np.eye(4), channels_last=True)
 
     def read_pages(self, path: PathLike) -> list[np.ndarray]:
         """
