@@ -37,18 +37,20 @@ def average_flips(
     images: torch.Tensor,
     flips: Sequence[Sequence[int]],
     mirror: Callable[[torch.Tensor], torch.Tensor],
+    overlapping: bool = False,
 ) -> torch.Tensor:
     """
     Average the class probabilities of images and of their mirror images.
 
-    The result is logits again, of the averaged probabilities: their softmax (sigmoid for one channel) gives these. What
-    comes after it need not know how many runs there were.
+    The result is logits again, of the averaged probabilities: their softmax (sigmoid for one channel, and for
+    classes that overlap) gives these. What comes after it need not know how many runs there were.
 
     Args:
         predict: logits of images, ``(N, C, H, W)`` to ``(N, K, H, W)``.
         images: the images, ``(N, C, H, W)``.
         flips: for each mirror image the sides to mirror: 0 for rows, 1 for columns, 2 for what ``mirror`` does.
         mirror: turns the images along an axis of their own, which logits do not have.
+        overlapping: whether a pixel may have several classes. Defaults to False.
 
     Returns:
         logits, ``(N, K, H, W)``, float32; those of the images themselves where there are no flips.
@@ -56,13 +58,13 @@ def average_flips(
     logits = predict(images)
     if not flips:
         return logits
-    total = class_probabilities(logits, dim=1)
+    total = class_probabilities(logits, 1, overlapping)
     for flip in flips:
         dims = [2 + side for side in flip if side < 2]
         flipped = torch.flip(mirror(images) if 2 in flip else images, dims)
-        total += torch.flip(class_probabilities(predict(flipped), dim=1), dims)
+        total += torch.flip(class_probabilities(predict(flipped), 1, overlapping), dims)
     total /= 1 + len(flips)
-    return logits_of(total, dim=1)
+    return logits_of(total, 1, overlapping)
 
 
 def _are_axes(flip: Any) -> bool:

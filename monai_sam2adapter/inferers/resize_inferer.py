@@ -53,6 +53,8 @@ class ResizeInferer(Inferer):
             resized as a whole.
         overlap: share of a window that the next one covers again, 0 to below 1. Defaults to 0.25.
         batch_size: windows per forward pass, at least 1. Defaults to 8.
+        overlapping: whether a pixel may have several classes, so that probabilities are a sigmoid of each channel.
+            Defaults to False.
 
     Raises:
         ValueError: when ``spatial_size``, ``tile`` or ``batch_size`` is not positive, ``overlap`` is not from 0 to
@@ -83,6 +85,7 @@ class ResizeInferer(Inferer):
         tile: int | Sequence[int] | None = None,
         overlap: float = 0.25,
         batch_size: int = 8,
+        overlapping: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -93,6 +96,7 @@ class ResizeInferer(Inferer):
         self.tile = None if tile is None else _as_plane(tile, "tile")
         self.overlap = overlap
         self.batch_size = batch_size
+        self.overlapping = overlapping
         self.output_device = output_device
         self.flips = sorted_flips(flips)
         if any(axis >= self.spatial_dims for flip in self.flips for axis in flip):
@@ -152,12 +156,13 @@ class ResizeInferer(Inferer):
         members = network if isinstance(network, (Sequence, torch.nn.ModuleList)) else [network]
 
         def predict(member: _Network) -> torch.Tensor:
-            return average_flips(
-                lambda batch: self._predict_once(batch, member, *args, **kwargs), images, self.flips, self._mirror
-            )
+            def run(batch: torch.Tensor) -> torch.Tensor:
+                return self._predict_once(batch, member, *args, **kwargs)
+
+            return average_flips(run, images, self.flips, self._mirror, self.overlapping)
 
         wants_spread = getattr(self.postprocessing, "uncertainty", False)
-        return average_members([partial(predict, member) for member in members], wants_spread)
+        return average_members([partial(predict, member) for member in members], wants_spread, self.overlapping)
 
     def _mirror(self, images: torch.Tensor) -> torch.Tensor:
         """Images along the axis that is not one of their sides, mirrored: there is none."""

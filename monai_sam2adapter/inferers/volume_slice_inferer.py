@@ -42,6 +42,7 @@ class VolumeSliceInferer(ResizeInferer):
             stacked to volumes. Defaults to None: the logits are.
         tile: in-plane size of windows at full resolution, see ``ResizeInferer``. Defaults to None: slices are resized.
         overlap: share of a window that the next one covers again, 0 to below 1. Defaults to 0.25.
+        overlapping: whether a voxel may have several classes, see ``ResizeInferer``. Defaults to False.
 
     Raises:
         ValueError: when ``spatial_size``, ``tile`` or ``batch_size`` is not positive, ``overlap`` is not from 0 to
@@ -74,8 +75,9 @@ class VolumeSliceInferer(ResizeInferer):
         postprocessing: _Postprocessing | None = None,
         tile: int | Sequence[int] | None = None,
         overlap: float = 0.25,
+        overlapping: bool = False,
     ) -> None:
-        super().__init__(spatial_size, output_device, flips, postprocessing, tile, overlap, batch_size)
+        super().__init__(spatial_size, output_device, flips, postprocessing, tile, overlap, batch_size, overlapping)
         if not -3 <= slice_axis <= 2:
             raise ValueError(f"slice_axis must be one of the three spatial axes, -3 to 2, got {slice_axis}.")
         if num_neighbors < 0:

@@ -22,17 +22,20 @@ class SegmentLogitsd(MapTransform):
     Replace logits by the most probable class of each voxel, and add maps of probabilities and of uncertainty on demand.
 
     Several channels are classes (softmax, channel 0 is background); a single one is the foreground (sigmoid, class 1
-    from 0.5 on). MONAI's ``Activationsd`` and ``AsDiscreted`` do the same for the classes; this goes without a copy of
+    from 0.5 on). Classes that overlap are a sigmoid each, and where a probability is above 0.5, as nnU-Net has it, the
+    channel is 1. MONAI's ``Activationsd`` and ``AsDiscreted`` do the same for the classes; this goes without a copy of
     the logits, and refuses those that are NaN or infinite, which would come out as a class like any other.
 
     Args:
         keys: keys of the logits, ``(K, *spatial)``.
         probabilities: whether to add the key ``"probabilities"``, ``(K, *spatial)``, float32. Defaults to False.
         uncertainty: whether to add the key ``"uncertainty"``, ``(1, *spatial)``, float32: the entropy of the
-            probabilities, divided by that of equal ones, so that it runs from 0 (sure) to 1. Of an ensemble, whose mean
+            probabilities, divided by that of equal ones, so that it runs from 0 (sure) to 1; of classes that overlap
+            the mean of theirs. Of an ensemble, whose mean
             comes with ``"member_entropy"``, the mean of its members' entropies, it is how much more there is in the
             mean: how far the members disagree (mutual information of class and member). Defaults to False.
         allow_missing_keys: whether a key may be missing. Defaults to False.
+        overlapping: whether a voxel may have several classes, or none. Defaults to False.
 
     Raises:
         ValueError: when there are several keys but maps are wanted, whose names would be the same, or a flag is neither
@@ -45,15 +48,17 @@ class SegmentLogitsd(MapTransform):
         probabilities: bool = False,
         uncertainty: bool = False,
         allow_missing_keys: bool = False,
+        overlapping: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        require_flags(probabilities=probabilities, uncertainty=uncertainty)
+        require_flags(probabilities=probabilities, uncertainty=uncertainty, overlapping=overlapping)
         if len(self.keys) > 1 and (probabilities or uncertainty):
             raise ValueError(
                 f"maps of probabilities or uncertainty can be made for one key at a time, got {self.keys}."
             )
         self.probabilities = probabilities
         self.uncertainty = uncertainty
+        self.overlapping = overlapping
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
@@ -62,7 +67,8 @@ class SegmentLogitsd(MapTransform):
                 taken out.
 
         Returns:
-            the same items, the logits replaced by classes, ``(1, *spatial)``, uint8, and the maps; metadata is kept.
+            the same items, the logits replaced by classes, ``(1, *spatial)``, uint8, or by a mask of each class that
+            may overlap, ``(K, *spatial)``, uint8; and the maps. Metadata is kept.
 
         Raises:
             ValueError: when a logit is NaN or infinite, or there are more than 256 classes.
@@ -70,7 +76,7 @@ class SegmentLogitsd(MapTransform):
         items = dict(data)
         for key in self.key_iterator(items):
             logits = items[key]
-            if len(logits) > 256:
+            if len(logits) > 256 and not self.overlapping:
                 raise ValueError(f"{len(logits)} classes do not fit into 8 bits; at most 256 are expected.")
             # by its ends, which are NaN where any value is: five times as fast as a look at each
             if not all(end.isfinite() for channel in logits for end in channel.aminmax()):
@@ -80,15 +86,21 @@ class SegmentLogitsd(MapTransform):
                 )
             if self.uncertainty:
                 chunks = logits.split(_CHUNK, dim=-1)
-                uncertainty = torch.cat(
-                    [entropy_of(class_probabilities(part, dim=0), dim=0) for part in chunks], dim=-1
-                )
+                entropies = [entropy_of(self._probabilities(part), 0, self.overlapping) for part in chunks]
+                uncertainty = torch.cat(entropies, dim=-1)
                 if "member_entropy" in items:
                     uncertainty = (uncertainty - items.pop("member_entropy")).clamp(0, 1)
                 items["uncertainty"] = uncertainty
             if self.probabilities:
-                items["probabilities"] = class_probabilities(logits, dim=0)
-            # the same as argmax, the first of equals, but four times as fast
-            classes = logits >= 0 if len(logits) == 1 else logits.max(dim=0, keepdim=True).indices
-            items[key] = classes.to(torch.uint8)
+                items["probabilities"] = self._probabilities(logits)
+            items[key] = self._classes(logits).to(torch.uint8)
         return items
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        return class_probabilities(logits, 0, self.overlapping)
+
+    def _classes(self, logits: torch.Tensor) -> torch.Tensor:
+        if self.overlapping:
+            return logits > 0
+        # the same as argmax, the first of equals, but four times as fast
+        return logits >= 0 if len(logits) == 1 else logits.max(dim=0, keepdim=True).indices

@@ -35,6 +35,18 @@ def test_a_single_channel_is_the_foreground() -> None:
     np.testing.assert_allclose(items["uncertainty"][0, 0], entropy([chance, 1 - chance], base=2), atol=1e-6)
 
 
+def test_classes_that_overlap_are_a_sigmoid_each() -> None:
+    logits = MetaTensor(torch.tensor([[[3.0, 3.0, -1.0, 0.0]], [[2.0, -2.0, -1.0, -4.0]]]))
+    items = SegmentLogitsd("pred", probabilities=True, uncertainty=True, overlapping=True)({"pred": logits})
+    # both, one, none; and at a probability of 0.5, as in nnU-Net, none
+    assert items["pred"].tolist() == [[[1, 1, 0, 0]], [[1, 0, 0, 0]]]
+    assert items["pred"].dtype == torch.uint8
+    chance = expit(logits.numpy().astype(np.float64))
+    np.testing.assert_allclose(items["probabilities"], chance, atol=1e-6)
+    each = entropy(np.stack([chance, 1 - chance]), base=2, axis=0)
+    np.testing.assert_allclose(items["uncertainty"], each.mean(axis=0)[None], atol=1e-6)
+
+
 def test_uncertainty_runs_from_sure_to_unsure() -> None:
     logits = MetaTensor(torch.tensor([[[1000.0, 5.0]], [[-1000.0, 5.0]], [[-1000.0, 5.0]]]))
     uncertainty = SegmentLogitsd("pred", uncertainty=True)({"pred": logits})["uncertainty"]
