@@ -30,6 +30,8 @@ class CaseScoresHandler:
             "probabilities".
         ignore_index: what marks voxels that do not count, see :py:class:`monai_sam2adapter.metrics.ScoredCase`.
             Defaults to None: all count.
+        overlapping: whether a voxel may have several classes, or none, see there; all channels are scored then.
+            Defaults to False.
 
     Raises:
         ValueError: when ``metrics`` is empty, holds a name twice or an unknown one.
@@ -46,8 +48,10 @@ class CaseScoresHandler:
         label_key: str = "label",
         probabilities_key: str = "probabilities",
         ignore_index: int | None = None,
+        overlapping: bool = False,
     ) -> None:
-        self.metrics = create_metrics(metrics, ignore_index)
+        self.metrics = create_metrics(metrics, ignore_index, overlapping)
+        self.overlapping = overlapping
         self.ignore_index = ignore_index
         self.label_key = label_key
         self._pred_keys: dict[Any, str] = {ScoredCase: pred_key, ScoredMap: probabilities_key}
@@ -82,7 +86,8 @@ class CaseScoresHandler:
             for metric in self.metrics.values():
                 kind = metric.case_type
                 if kind not in scored:
-                    scored[kind] = kind(case[self._pred_keys[kind]], case[self.label_key], self.ignore_index)
+                    pair = case[self._pred_keys[kind]], case[self.label_key]
+                    scored[kind] = kind(*pair, self.ignore_index, self.overlapping)
                 metric.append(metric.score_case(scored[kind]))
 
     def _finish(self, engine: Engine) -> None:

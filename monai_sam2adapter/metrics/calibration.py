@@ -65,7 +65,7 @@ class CaseCalibrationErrorMetric(CaseScores):
         Returns:
             errors from 0 to 1, NaN where no voxel counts, ``(K,)``, K scored classes.
         """
-        first = 0 if self.include_background or len(case.truth) == 1 else 1
+        first = 0 if self.include_background or case.overlapping or len(case.truth) == 1 else 1
         pairs = zip(case.probabilities[first:], case.truth[first:], strict=True)
         return torch.stack([self._error(*pair, case.counted) for pair in pairs])
 

@@ -35,14 +35,16 @@ class CaseMetric(CumulativeIterationMetric):
 
     Args:
         ignore_index: what marks voxels that count nowhere, see :py:class:`ScoredCase`. Defaults to None: all count.
+        overlapping: whether a voxel may have several classes, or none, see there. Defaults to False.
     """
 
     #: what is made of prediction and truth of a case, ``(C, *spatial)`` each, and given to ``score_case``
     case_type: type = ScoredCase
 
-    def __init__(self, ignore_index: int | None = None) -> None:
+    def __init__(self, ignore_index: int | None = None, overlapping: bool = False) -> None:
         super().__init__()
         self.ignore_index = ignore_index
+        self.overlapping = overlapping
 
     @abstractmethod
     def score_case(self, case: Any) -> torch.Tensor:
@@ -71,7 +73,8 @@ class CaseMetric(CumulativeIterationMetric):
         """
         if len(y_pred) != len(y):
             raise ValueError(f"expected as many predictions as labels, got {len(y_pred)} and {len(y)}.")
-        return torch.stack([self.score_case(self.case_type(y_pred[n], y[n], self.ignore_index)) for n in range(len(y))])
+        cases = [self.case_type(y_pred[n], y[n], self.ignore_index, self.overlapping) for n in range(len(y))]
+        return torch.stack([self.score_case(case) for case in cases])
 
     def _scores(self) -> torch.Tensor:
         scores = self.get_buffer()
@@ -99,6 +102,7 @@ class CaseScores(CaseMetric):
         reduction: what :py:meth:`aggregate` returns: ``"mean"`` (one number, fit for a key metric), ``"mean_batch"``
             (one per class) or ``"none"``. Defaults to ``"mean"``.
         ignore_index: see :py:class:`CaseMetric`. Defaults to None.
+        overlapping: see :py:class:`CaseMetric`; all channels are scored then. Defaults to False.
     """
 
     def __init__(
@@ -106,8 +110,9 @@ class CaseScores(CaseMetric):
         include_background: bool = False,
         reduction: MetricReduction | str = "mean",
         ignore_index: int | None = None,
+        overlapping: bool = False,
     ) -> None:
-        super().__init__(ignore_index)
+        super().__init__(ignore_index, overlapping)
         self.include_background = include_background
         self.reduction = reduction
 
@@ -155,6 +160,7 @@ class CaseDiceMetric(CaseScores):
         include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
         reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
         ignore_index: see :py:class:`CaseMetric`. Defaults to None.
+        overlapping: see :py:class:`CaseScores`. Defaults to False.
 
     Example:
         >>> import torch
@@ -180,6 +186,7 @@ class CaseIoUMetric(CaseScores):
         include_background: whether channel 0 is scored. Defaults to False; a single channel is always scored.
         reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
         ignore_index: see :py:class:`CaseMetric`. Defaults to None.
+        overlapping: see :py:class:`CaseScores`. Defaults to False.
     """
 
     def score_case(self, case: ScoredCase) -> torch.Tensor:

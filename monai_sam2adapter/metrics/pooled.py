@@ -22,16 +22,24 @@ class PooledScores(CaseMetric):
     like the others. A single channel stands for foreground and background. A class that is in neither prediction nor
     truth of any case has no score: NaN, counts in no mean; one that is in only one of the two has 0.
 
+    Classes that overlap have a matrix each, of what is there and what is not; there is no background then.
+
     The buffer holds one matrix for each case, so that processes gather little and a report can resample the cases.
 
     Args:
         reduction: what :py:meth:`aggregate` returns: ``"mean"`` over the classes (one number, fit for a key metric) or
             ``"mean_batch"`` (one per class, background first). Defaults to ``"mean"``.
         ignore_index: see :py:class:`CaseMetric`. Defaults to None.
+        overlapping: see :py:class:`CaseMetric`. Defaults to False.
     """
 
-    def __init__(self, reduction: MetricReduction | str = "mean", ignore_index: int | None = None) -> None:
-        super().__init__(ignore_index)
+    def __init__(
+        self,
+        reduction: MetricReduction | str = "mean",
+        ignore_index: int | None = None,
+        overlapping: bool = False,
+    ) -> None:
+        super().__init__(ignore_index, overlapping)
         self.reduction = reduction
 
     @staticmethod
@@ -39,7 +47,8 @@ class PooledScores(CaseMetric):
     def score(confusion: torch.Tensor) -> torch.Tensor:
         """
         Args:
-            confusion: counts of voxels, truth in rows and prediction in columns, ``(C, C)``.
+            confusion: counts of voxels, truth in rows and prediction in columns, ``(C, C)``; of classes that overlap
+                one for each, ``(C, 2, 2)``.
 
         Returns:
             score of each class, NaN for one that is in neither, ``(C,)``.
@@ -58,7 +67,8 @@ class PooledScores(CaseMetric):
     def confusion_matrix(self) -> torch.Tensor:
         """
         Returns:
-            counts of the voxels of all cases on all processes, truth in rows and prediction in columns, ``(C, C)``.
+            counts of the voxels of all cases on all processes, truth in rows and prediction in columns, ``(C, C)``, or
+            ``(C, 2, 2)`` of classes that overlap.
 
         Raises:
             RuntimeError: when no case has been scored.
@@ -94,6 +104,7 @@ class PooledIoUMetric(PooledScores):
     Args:
         reduction: see :py:class:`PooledScores`. Defaults to ``"mean"``.
         ignore_index: see :py:class:`CaseMetric`. Defaults to None.
+        overlapping: see :py:class:`CaseMetric`. Defaults to False.
 
     Example:
         >>> import torch
@@ -108,8 +119,8 @@ class PooledIoUMetric(PooledScores):
 
     @staticmethod
     def score(confusion: torch.Tensor) -> torch.Tensor:
-        common = confusion.diagonal()
-        return common / (confusion.sum(dim=0) + confusion.sum(dim=1) - common)
+        common, pred, truth = _counts(confusion)
+        return common / (pred + truth - common)
 
 
 class PooledDiceMetric(PooledScores):
@@ -119,8 +130,17 @@ class PooledDiceMetric(PooledScores):
     Args:
         reduction: see :py:class:`PooledScores`. Defaults to ``"mean"``.
         ignore_index: see :py:class:`CaseMetric`. Defaults to None.
+        overlapping: see :py:class:`CaseMetric`. Defaults to False.
     """
 
     @staticmethod
     def score(confusion: torch.Tensor) -> torch.Tensor:
-        return 2 * confusion.diagonal() / (confusion.sum(dim=0) + confusion.sum(dim=1))
+        common, pred, truth = _counts(confusion)
+        return 2 * common / (pred + truth)
+
+
+def _counts(confusion: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Voxels of each class in both, in the prediction and in the truth, ``(C,)`` each."""
+    if confusion.ndim == 3:
+        return confusion[:, 1, 1], confusion[:, :, 1].sum(dim=1), confusion[:, 1].sum(dim=1)
+    return confusion.diagonal(), confusion.sum(dim=0), confusion.sum(dim=1)

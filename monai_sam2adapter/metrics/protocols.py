@@ -205,11 +205,14 @@ METRIC_PROTOCOLS: dict[str, MetricProtocol] = {
 """Metrics by their names in the bundles' evaluate.json, which are also columns of the reports; a new one goes here."""
 
 
-def create_metrics(names: Sequence[str], ignore_index: int | None = None) -> dict[str, CaseMetric]:
+def create_metrics(
+    names: Sequence[str], ignore_index: int | None = None, overlapping: bool = False
+) -> dict[str, CaseMetric]:
     """
     Args:
         names: of metrics, keys of :py:data:`METRIC_PROTOCOLS`.
         ignore_index: see :py:class:`CaseMetric`. Defaults to None.
+        overlapping: see :py:class:`CaseMetric`. Defaults to False.
 
     Returns:
         new metrics by their names.
@@ -226,6 +229,7 @@ def create_metrics(names: Sequence[str], ignore_index: int | None = None) -> dic
         if create is None:
             raise ValueError(f"there is no metric {name!r}; {nearest_name(name, known)}")
         metrics[name] = create(ignore_index=ignore_index)
+        metrics[name].overlapping = overlapping
     return metrics
 
 

@@ -37,6 +37,7 @@ class ScoredMap:
         y: masks of 0 and 1, of the same shape.
         ignore_index: what marks pixels that do not count, see :py:class:`ScoredCase`. S-measure and weighted F-measure
             need the whole image: for them these pixels are background without a prediction. Defaults to None.
+        overlapping: whether a pixel may have several classes, see :py:class:`ScoredCase`. Defaults to False.
 
     Attributes:
         device: where the probabilities were.
@@ -49,8 +50,11 @@ class ScoredMap:
             when they are no images, ``(K, X, Y)``.
     """
 
-    def __init__(self, y_pred: torch.Tensor, y: torch.Tensor, ignore_index: int | None = None) -> None:
-        counted, y_pred, y = without_ignored(y_pred, y, ignore_index)
+    def __init__(
+        self, y_pred: torch.Tensor, y: torch.Tensor, ignore_index: int | None = None, overlapping: bool = False
+    ) -> None:
+        self.overlapping = overlapping
+        counted, y_pred, y = without_ignored(y_pred, y, ignore_index, overlapping)
         _check(y_pred, y)
         self.device = y_pred.device
         self.probabilities, self.truth = (
@@ -251,8 +255,8 @@ class CaseFMeasureMetric(SaliencyScores):
 
 class CaseMAEMetric(CaseScores):
     """
-    Mean absolute difference of probabilities and mask of each case, over all channels: ``monai.metrics.MAEMetric`` from
-    a scoring that others share.
+    Mean absolute difference of probabilities and mask of each case, over all channels, or of each that may overlap:
+    ``monai.metrics.MAEMetric`` from a scoring that others share.
 
     Args:
         reduction: see :py:class:`CaseScores`. Defaults to ``"mean"``.
@@ -266,8 +270,9 @@ class CaseMAEMetric(CaseScores):
 
     def score_case(self, case: ScoredMap) -> torch.Tensor:
         probabilities, mask = case.pixels
-        error = np.abs(probabilities - mask).mean()
-        return torch.as_tensor([error], dtype=torch.float32, device=case.device)
+        error = np.abs(probabilities - mask)
+        errors = error.mean(axis=(1, 2)) if case.overlapping else [error.mean()]
+        return torch.as_tensor(errors, dtype=torch.float32, device=case.device)
 
 
 def sod_metrics() -> Any:

@@ -23,7 +23,10 @@ class ScoredCase:
         y_pred: one-hot prediction, ``(C, *spatial)``, zeros and ones. A single channel is a foreground.
         y: one-hot truth, of the same shape.
         ignore_index: what marks voxels that count nowhere, as in MONAI's metrics: of several channels, all are 0 there;
-            a single channel holds this number. They are outside of every structure. Defaults to None: all count.
+            a single channel holds this number, and so do all channels that overlap. They are outside of every
+            structure. Defaults to None: all count.
+        overlapping: whether a voxel may have several classes, or none: then there is no background, and every channel
+            is scored. Defaults to False.
 
     Attributes:
         device: where the prediction was.
@@ -35,7 +38,9 @@ class ScoredCase:
         ValueError: when the shapes differ or have no spatial axis, or when a value is neither 0 nor 1.
     """
 
-    def __init__(self, y_pred: torch.Tensor, y: torch.Tensor, ignore_index: int | None = None) -> None:
+    def __init__(
+        self, y_pred: torch.Tensor, y: torch.Tensor, ignore_index: int | None = None, overlapping: bool = False
+    ) -> None:
         if y_pred.shape != y.shape or y.ndim < 2:
             raise ValueError(
                 f"expected a prediction and a label of one shape (C, *spatial), got {tuple(y_pred.shape)} and "
@@ -46,7 +51,8 @@ class ScoredCase:
         self.shape = tuple(y.shape[1:])
         images = [image for image in (y, y_pred) if isinstance(image, MetaTensor)]
         self.spacing = [float(step) for step in images[0].pixdim[: len(self.shape)]] if images else None
-        self._counted, y_pred, y = without_ignored(y_pred, y, ignore_index)
+        self.overlapping = overlapping
+        self._counted, y_pred, y = without_ignored(y_pred, y, ignore_index, overlapping)
         self._pred, self._truth = _to_masks("prediction", y_pred), _to_masks("label", y)
         self._surface_voxels: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
         self._distances: dict[tuple[int, tuple[float, ...]], tuple[np.ndarray, np.ndarray]] = {}
@@ -54,13 +60,13 @@ class ScoredCase:
     def channels(self, include_background: bool) -> range:
         """
         Args:
-            include_background: whether channel 0 is scored; a single channel always is.
+            include_background: whether channel 0 is scored; a single channel always is, and all that overlap.
 
         Returns:
             numbers of the ``K`` scored channels.
         """
         n_channels = len(self._truth)
-        return range(0 if include_background or n_channels == 1 else 1, n_channels)
+        return range(0 if include_background or self.overlapping or n_channels == 1 else 1, n_channels)
 
     def counts(self, include_background: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
@@ -94,11 +100,16 @@ class ScoredCase:
     def confusion(self) -> torch.Tensor:
         """
         Number of voxels of each true class (rows) predicted as each class (columns), int64, ``(C, C)``; ``(2, 2)`` for
-        a single channel.
+        a single channel. Of classes that overlap each by itself, there or not, ``(K, 2, 2)``.
 
         Raises:
-            ValueError: when a voxel has no class or more than one.
+            ValueError: when a voxel has no class or more than one, unless they overlap.
         """
+        if self.overlapping:
+            common, pred, truth = self._counts
+            others = np.count_nonzero(self._counted) - pred - truth + common
+            table = np.stack([others, pred - common, truth - common, common], axis=-1)
+            return torch.from_numpy(table.reshape(-1, 2, 2)).to(self.device)
         pred = _class_numbers("prediction", self._pred, self._counted)
         truth = _class_numbers("label", self._truth, self._counted)
         n_classes = max(2, len(self._truth))
@@ -138,10 +149,12 @@ class ScoredCase:
 
 
 def without_ignored(
-    y_pred: torch.Tensor, y: torch.Tensor, ignore_index: int | None
+    y_pred: torch.Tensor, y: torch.Tensor, ignore_index: int | None, overlapping: bool = False
 ) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
     """Which voxels count, ``(*spatial)``, and prediction and truth, 0 at the others."""
     counted = create_ignore_mask(y[None], ignore_index)
+    if overlapping and ignore_index is not None:  # MONAI takes voxels of no class for those to ignore
+        counted = (y != ignore_index).all(dim=0)[None, None]
     if counted is None:
         return np.ones(y.shape[1:], dtype=bool), y_pred, y
     mask = counted[0].bool()
