@@ -35,7 +35,7 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 @dataclass(frozen=True)
 class LabelScheme:
     """
-    The classes 1, 2, ... of a segmentation (0 is background), and the model that made it.
+    The classes 1, 2, ... of a segmentation (0 is background), or those that overlap, and the model that made it.
 
     Args:
         names: names of the classes.
@@ -44,6 +44,12 @@ class LabelScheme:
             terminology, as DICOM names what a segment is; empty for a class without codes.
         model: name of the model. Defaults to "unnamed".
         version: its version. Defaults to "0".
+        overlapping: whether a voxel may have several classes, or none. Defaults to False.
+        region_order: of classes that are regions of one label map, the number that each is written by, later ones over
+            earlier ones, nnU-Net's ``regions_class_order``. Defaults to none: they are no regions.
+
+    Raises:
+        ValueError: when there is an order of another number of classes, or of some that do not overlap.
     """
 
     names: tuple[str, ...]
@@ -51,9 +57,29 @@ class LabelScheme:
     codes: tuple[Mapping[str, Sequence[str]], ...]
     model: str = "unnamed"
     version: str = "0"
+    overlapping: bool = False
+    region_order: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.region_order and not (self.overlapping and len(self.region_order) == len(self.names)):
+            raise ValueError(
+                f"region_order is {self.region_order}, expected a number for each of the {len(self.names)} classes, "
+                "which must overlap"
+            )
+
+    @property
+    def mask_names(self) -> tuple[str, ...]:
+        """Names of the classes that each need a mask of their own; none where one label map holds them."""
+        return self.names if self.overlapping and not self.region_order else ()
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, Any], class_names: Sequence[str] | None = None) -> LabelScheme:
+    def from_metadata(
+        cls,
+        metadata: Mapping[str, Any],
+        class_names: Sequence[str] | None = None,
+        overlapping: bool = False,
+        region_order: Sequence[int] | None = None,
+    ) -> LabelScheme:
         """
         Take from a bundle's metadata what is at ``network_data_format/outputs/pred``.
 
@@ -66,9 +92,11 @@ class LabelScheme:
         Args:
             metadata: the content of ``configs/metadata.json``, which a config has as ``@_meta_``, wherever MONAI has
                 found it: beside the config, by ``--meta_file``, or in an exported file.
-            class_names: names of all classes, background first, where an option of the bundle makes them others than
-                those of the metadata, which then gives colors and codes by the name; a name that it does not have at
-                all is logged as a warning. Defaults to None.
+            class_names: names of all classes, background first unless they overlap, where an option of the bundle makes
+                them others than those of the metadata, which then gives colors and codes by the name; a name that it
+                does not have at all is logged as a warning. Defaults to None.
+            overlapping: whether a voxel may have several classes. Defaults to False.
+            region_order: see the class. Defaults to None: they are no regions.
 
         Returns:
             the classes.
@@ -88,8 +116,9 @@ class LabelScheme:
             raise ValueError(
                 f"the metadata names no classes at network_data_format/outputs/pred/channel_def: {error!r}"
             ) from error
-        names = list(channels.values())[1:] or list(channels.values())
-        names = [str(name) for name in (names if class_names is None else class_names[1:])]
+        given = list(channels.values()) if class_names is None else list(class_names)
+        names = given if overlapping else (given[1:] or (given if class_names is None else []))
+        names = [str(name) for name in names]
         key_of = {name: key for key, name in channels.items()}
         given_colors, given_codes = output.get("channel_colors", {}), output.get("channel_codes", {})
         unknown = [name for name in names if name not in {**key_of, **given_colors, **given_codes}]
@@ -112,6 +141,8 @@ class LabelScheme:
             tuple(codes),
             str(metadata.get("name", cls.model)),
             str(metadata.get("version", cls.version)),
+            overlapping,
+            tuple(region_order or ()),
         )
 
 

@@ -95,6 +95,7 @@ class CaseReportSaver:
         agreement: what is measured of patients with several cases, such as
             :py:class:`monai_sam2adapter.reports.CardiacFunction`: called with names and scores of the cases, and
             ``metrics`` that it needs; without these there is none, as the log says. Defaults to None.
+        overlapping: whether a voxel may have several classes, with a mask a channel. Defaults to False.
 
     Raises:
         ValueError: when ``class_names`` or ``metrics`` is empty, or holds a name twice.
@@ -115,6 +116,7 @@ class CaseReportSaver:
         background_name: str = "background",
         overwrite: bool = False,
         agreement: Callable[..., dict[str, Any]] | None = None,
+        overlapping: bool = False,
     ) -> None:
         for argument, names in (("class_names", class_names), ("metrics", metrics)):
             if not names or len(set(names)) < len(names):
@@ -132,6 +134,7 @@ class CaseReportSaver:
         self.background_name = background_name
         self.overwrite = overwrite
         self.agreement = agreement
+        self.overlapping = overlapping
         self._cases: list[tuple[str, str]] = []  # name and source, of this process
         self._planes: dict[str, bytes] = {}  # what to draw by source
         self._undrawn: list[str] = []  # name and error
@@ -178,12 +181,14 @@ class CaseReportSaver:
             unique = source or f"{len(self._cases)} of process {idist.get_rank()}"
             self._cases.append((name, unique))
             try:
-                planes = output_planes(case, self.image_key, self.pred_key, self.label_key, self.slice_axis)
+                keys = self.image_key, self.pred_key, self.label_key
+                planes = output_planes(case, *keys, self.slice_axis, self.overlapping)
             except Exception as error:  # numbers without pictures are better than none
                 self._undrawn.append(f"{name}: {error!r}")
                 continue
             # one channel for each named class is one too many for the background: it has a name and no color
-            legend = self.class_names[len(case[self.pred_key]) == len(self.class_names) > 1 :]
+            has_background = len(case[self.pred_key]) == len(self.class_names) > 1 and not self.overlapping
+            legend = self.class_names[has_background:]
             self._planes[unique] = zlib.compress(pickle.dumps((planes.fit(*_MAX_PLANE_SIZE), legend)), level=1)
 
     def _report(self, engine: Engine) -> None:
@@ -202,7 +207,7 @@ class CaseReportSaver:
                 "give its DistributedSampler even_divisible=False.",
                 len(cases) - len(kept),
             )
-        confusions = next((values for values in tables.values() if values.ndim == 3), None)
+        confusions = next((values for values in tables.values() if values.ndim > 2), None)
         results = {
             "title": self.title,
             "about": self._about(),
@@ -236,7 +241,7 @@ class CaseReportSaver:
             raise ValueError(
                 f"the metrics have scored {wrong} cases, expected {n_cases}; attach the report to them all."
             )
-        return {name: values if values.ndim == 3 else values.astype(float) for name, values in tables.items()}
+        return {name: values if values.ndim > 2 else values.astype(float) for name, values in tables.items()}
 
     def _agreement(self, names: Sequence[str], scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
         needed: Sequence[str] = getattr(self.agreement, "metrics", ())

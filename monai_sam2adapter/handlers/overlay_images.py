@@ -50,9 +50,10 @@ class OverlayImageHandler:
         slice_axis: spatial axis that is cut into slices. Defaults to -1.
         class_colors: red, green and blue of the classes 1, 2, ... Defaults to
             :py:data:`monai_sam2adapter.visualize.PALETTE`.
-        label_scheme: names and colors of the classes in one, instead of ``class_names`` and ``class_colors``. Defaults
-            to None.
+        label_scheme: names and colors of the classes in one, and whether they overlap, instead of ``class_names``,
+            ``class_colors`` and ``overlapping``. Defaults to None.
         overwrite: whether to replace pictures that no run has written, or that were changed since. Defaults to False.
+        overlapping: whether a pixel may have several classes, with a mask a channel. Defaults to False.
 
     Raises:
         ValueError: when there is neither a writer nor a folder, neither names nor a scheme or both, or ``max_cases`` is
@@ -72,6 +73,7 @@ class OverlayImageHandler:
         class_colors: Sequence[tuple[int, int, int]] = PALETTE,
         label_scheme: LabelScheme | None = None,
         overwrite: bool = False,
+        overlapping: bool = False,
     ) -> None:
         if summary_writer is None and output_dir is None:
             raise ValueError("OverlayImageHandler needs a summary_writer, an output_dir or both to send pictures to.")
@@ -81,6 +83,7 @@ class OverlayImageHandler:
             raise ValueError(f"max_cases must be at least 1, got {max_cases}; leave the handler out to draw none.")
         if label_scheme is not None:
             class_names, class_colors = label_scheme.names, label_scheme.colors
+            overlapping = label_scheme.overlapping
         self.class_names = list(class_names or ())
         self.summary_writer = summary_writer
         self.output_dir = None if output_dir is None else Path(output_dir)
@@ -91,6 +94,7 @@ class OverlayImageHandler:
         self.slice_axis = slice_axis
         self.class_colors = class_colors
         self.overwrite = overwrite
+        self.overlapping = overlapping
         self._n_drawn = 0
 
     def attach(self, engine: Engine) -> None:
@@ -115,7 +119,8 @@ class OverlayImageHandler:
                 return
             self._n_drawn += 1
             try:
-                planes = output_planes(case, self.image_key, self.pred_key, self.label_key, self.slice_axis)
+                keys = self.image_key, self.pred_key, self.label_key
+                planes = output_planes(case, *keys, self.slice_axis, self.overlapping)
                 self._send(name, planes.draw(self.class_names, class_colors=self.class_colors), engine.state.epoch)
             except Exception as error:  # whatever the picture or the disk has: what it shows is done
                 reason = f"the case is done, but there is no picture of it: {describe_error(error)}"

@@ -24,6 +24,10 @@ _POOLED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "miou_pooled": PooledIoUMetric.score,
     "dice_pooled": PooledDiceMetric.score,
 }
+_POOLED_EACH = (
+    "Classes overlap: one score for each from the voxels of all cases, and their mean. There is no background. n: "
+    "cases that contain the class in prediction or truth."
+)
 _STATISTICS: dict[str, Callable[[np.ndarray], float]] = {
     "mean": np.mean,
     "std": np.std,
@@ -47,8 +51,8 @@ def evaluation_results(
         cases: names of the ``N`` cases.
         class_names: names of the ``K`` scored classes.
         scores: by the name of the metric, NaN where there is nothing to score, ``(N, K)``.
-        confusions: counts of the voxels of each case, truth in rows, ``(N, C, C)``, C either K or K and the background.
-            Defaults to None: no pooled scores.
+        confusions: counts of the voxels of each case, truth in rows, ``(N, C, C)``, C either K or K and the background;
+            of classes that overlap one for each, ``(N, K, 2, 2)``. Defaults to None: no pooled scores.
         background_name: what class 0 is called where only the confusions count it. Defaults to "background".
 
     Returns:
@@ -62,7 +66,8 @@ def evaluation_results(
           every class, and its ``std`` to ``max`` are NaN;
         - ``pooled``: for ``miou_pooled`` and ``dice_pooled`` the same without ``values``, and only ``class, mean,
           ci95_low, ci95_high, n_valid`` in the summary, ``n_valid`` the number of cases that contain the class;
-        - ``confusion_matrix``: ``class_names``, ``counts`` of all cases and ``case_counts`` of each, or None.
+        - ``confusion_matrix``: ``class_names``, ``counts`` of all cases and ``case_counts`` of each, or None. Of
+          classes that overlap there is one matrix for each.
 
     Raises:
         ValueError: when shapes and names do not fit.
@@ -78,11 +83,14 @@ def evaluation_results(
         results["metrics"][name] = _describe(name, _summarize(values, class_names)) | {"values": values.tolist()}
     results["confusion_matrix"] = None
     if confusions is not None:
-        names = _confusion_names(class_names, confusions.shape[-1], background_name)
+        is_each = confusions.ndim == 4
+        names = list(class_names) if is_each else _confusion_names(class_names, confusions.shape[-1], background_name)
         counts = {"counts": confusions.sum(axis=0).tolist(), "case_counts": confusions.tolist()}
         results["confusion_matrix"] = {"class_names": names, **counts}
         for name, score in _POOLED.items():
             results["pooled"][name] = _describe(name, _summarize_pooled(confusions, names, score))
+            if is_each:
+                results["pooled"][name]["protocol"] = _POOLED_EACH
     return results
 
 
@@ -162,7 +170,10 @@ def _summarize_pooled(
         scores = score(torch.from_numpy(drawn.sum(axis=0)))
         return torch.cat([scores, scores.nanmean()[None]]).numpy()
 
-    contained = (confusions.sum(axis=1) + confusions.sum(axis=2)) > 0
+    if confusions.ndim == 4:
+        contained = confusions[:, :, 1].sum(axis=-1) + confusions[:, :, :, 1].sum(axis=-1) > 0
+    else:
+        contained = (confusions.sum(axis=1) + confusions.sum(axis=2)) > 0
     rows = zip(
         [*class_names, "mean"],
         scores_and_mean(confusions),

@@ -46,9 +46,12 @@ def render_html_report(
     metrics = list(results["metrics"].values())
     values = [np.array(metric["values"], dtype=float) for metric in metrics]
     means = np.array([case_means(table.T) for table in values]).T
+    matrix = results["confusion_matrix"] or {"class_names": [], "counts": []}
+    of_each = list(zip(matrix["class_names"], matrix["counts"], strict=True)) if np.ndim(matrix["counts"]) == 3 else []
     return environment.get_template("html_report.html").render(
         results=results,
         metrics=metrics,
+        confusion_of_each=of_each,
         pooled=list(results["pooled"].values()),
         plots=_encode(_box_plots(results, values)),
         pictures=_encode(pictures),

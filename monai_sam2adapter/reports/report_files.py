@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..utils import is_own, own_path, printable, spreadsheet_cell
 from ..visualize import draw_bland_altman
 from .html_report import render_html_report
@@ -91,12 +93,14 @@ def format_results_text(results: Mapping[str, Any]) -> str:
         lines.append([class_name, *(_cell(metric["summary"][index]) for metric in metrics.values())])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    counts = (results.get("confusion_matrix") or {}).get("counts", ())
+    counted = "each class by itself" if np.ndim(counts) == 3 else "background counted"
     for name, metric in results["pooled"].items():
         row = metric["summary"][-1]
         ends = f"95 % interval {row['ci95_low']:.3f} to {row['ci95_high']:.3f}"
         if math.isnan(row["ci95_low"]):
             ends = "no interval from one case"
-        text.append(f"{name}, background counted: {row['mean']:.3f} ({ends})")
+        text.append(f"{name}, {counted}: {row['mean']:.3f} ({ends})")
     agreement = results.get("agreement") or {"measures": {}}
     for measure in agreement["measures"].values():
         limits = f"limits of agreement {measure['limit_low']:.2f} to {measure['limit_high']:.2f}"

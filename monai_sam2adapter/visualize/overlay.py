@@ -32,8 +32,8 @@ class OverlayPlanes(NamedTuple):
 
     Args:
         image: gray values or colors as they are shown, ``(H, W)`` or ``(H, W, 3)``, uint8.
-        prediction: class of each pixel, ``(H, W)``, int16.
-        label: true class of each pixel, ``(H, W)``, int16; None without truth.
+        prediction: class of each pixel, ``(H, W)``, int16; of classes that overlap where each is, ``(H, W, K)``.
+        label: true class of each pixel, likewise; None without truth.
     """
 
     image: np.ndarray
@@ -49,15 +49,12 @@ class OverlayPlanes(NamedTuple):
         Returns:
             the planes, reduced in size where they are larger.
         """
-        rows, columns = self.prediction.shape
+        rows, columns = self.prediction.shape[:2]
         factor = min(1.0, width / columns, height / rows)
         if factor == 1:
             return self
         size = max(1, round(columns * factor)), max(1, round(rows * factor))
-        masks = [
-            None if mask is None else np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-            for mask in (self.prediction, self.label)
-        ]
+        masks = [None if mask is None else _resize(mask, size) for mask in (self.prediction, self.label)]
         image = np.asarray(Image.fromarray(self.image).resize(size, Image.Resampling.BOX))
         return OverlayPlanes(image, masks[0], masks[1])  # type: ignore[arg-type]
 
@@ -76,7 +73,7 @@ class OverlayPlanes(NamedTuple):
         Returns:
             picture, ``(rows, columns, 3)``, uint8.
         """
-        rows, columns = self.prediction.shape
+        rows, columns = self.prediction.shape[:2]
         scale = max(1, math.ceil(panel_height / rows))
         height, width = rows * scale, columns * scale
         base = Image.fromarray(self.image).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
@@ -107,6 +104,7 @@ def output_planes(
     pred_key: str = "pred",
     label_key: str = "label",
     slice_axis: int = -1,
+    overlapping: bool = False,
 ) -> OverlayPlanes:
     """
     Choose what to show of one case of an engine's output.
@@ -124,6 +122,8 @@ def output_planes(
             "label".
         slice_axis: spatial axis of a volume that is cut into slices. Where the image's metadata have a
             ``slice_direction``, that of ``OrientSlicesd``, it is the axis of that one. Defaults to -1.
+        overlapping: whether a pixel may have several classes, or none: prediction and truth have a mask of 0 and 1 a
+            channel, and none is a background. Defaults to False.
 
     Returns:
         what to draw.
@@ -142,14 +142,15 @@ def output_planes(
             "the resizing of the prediction first."
         )
     if len(shapes[0]) == 2:
-        planes = {name: _to_plane(name, tensor).swapaxes(0, 1) for name, tensor in tensors.items()}
+        planes = {name: _to_plane(name, tensor, overlapping).swapaxes(0, 1) for name, tensor in tensors.items()}
     else:
         codes = aff2axcodes(image.affine.cpu().numpy()) if isinstance(image, MetaTensor) else ("L", "P", "S")
         axis = _slice_axis(image, codes, slice_axis)
         tensors["image"] = tensors["image"][:1]
-        index = _middle_slice([tensors[name] for name in ("label", "prediction") if name in tensors], axis)
+        index = _middle_slice([tensors[name] for name in ("label", "prediction") if name in tensors], axis, overlapping)
+        sides = [codes[other] for other in _others(axis)]
         planes = {
-            name: _upright(_to_plane(name, tensor.select(axis + 1, index)), [codes[other] for other in _others(axis)])
+            name: _upright(_to_plane(name, tensor.select(axis + 1, index), overlapping), sides)
             for name, tensor in tensors.items()
         }
     return _planes(planes["image"], planes["prediction"], planes.get("label"))
@@ -164,12 +165,14 @@ def draw_overlay(
     class_colors: Sequence[tuple[int, int, int]] = PALETTE,
 ) -> np.ndarray:
     """
-    Draw an image, its true and its predicted classes side by side, each class filled and outlined in its color.
+    Draw an image, its true and its predicted classes side by side, each class filled and outlined in its color; where
+    classes overlap, the outlines lie on all that is filled.
 
     Args:
         image: gray values ``(H, W)`` or colors ``(H, W, 3)``, any range; shown from the 1st to the 99th percentile.
-        prediction: class of each pixel, ``(H, W)``, 0 is background.
-        label: true class of each pixel, ``(H, W)``. Defaults to None: no such panel.
+        prediction: class of each pixel, ``(H, W)``, 0 is background; of classes that overlap where each is, 0 or 1,
+            ``(H, W, K)``.
+        label: true class of each pixel, likewise. Defaults to None: no such panel.
         class_names: names of the classes 1, 2, ... for the legend. Defaults to none: no legend.
         panel_height: least height of a panel, in pixels; smaller images are enlarged by a whole factor. Defaults to
             320.
@@ -185,11 +188,14 @@ def draw_overlay(
     return _planes(image, prediction, label).draw(class_names, panel_height, class_colors)
 
 
-def _middle_slice(masks: Sequence[torch.Tensor], axis: int) -> int:
+def _middle_slice(masks: Sequence[torch.Tensor], axis: int, overlapping: bool) -> int:
     """Number of the median slice with a structure in the first mask that has any, else of the middle one."""
     for channels in masks:
         # faster than class numbers of a whole volume
-        marks = channels[0] != 0 if len(channels) == 1 else (channels[1:] > channels[:1]).any(dim=0)
+        if overlapping:
+            marks = (channels == 1).any(dim=0)
+        else:
+            marks = channels[0] != 0 if len(channels) == 1 else (channels[1:] > channels[:1]).any(dim=0)
         found = np.flatnonzero(marks.numpy().any(axis=_others(axis)))
         if len(found):
             return int(found[len(found) // 2])
@@ -204,10 +210,12 @@ def _slice_axis(image: torch.Tensor, codes: Sequence[str], slice_axis: int) -> i
     return [_VERTICALITY[code] for code in codes].index(_VERTICALITY[direction])
 
 
-def _to_plane(name: str, channels: torch.Tensor) -> np.ndarray:
-    """``(C, H, W)`` to gray values or class numbers, ``(H, W)``, or to colors, ``(H, W, 3)``."""
+def _to_plane(name: str, channels: torch.Tensor, overlapping: bool) -> np.ndarray:
+    """``(C, H, W)`` to gray values or class numbers, ``(H, W)``, to colors, ``(H, W, 3)``, or masks, ``(H, W, C)``."""
     if name == "image" and len(channels) == 3:
         return channels.movedim(0, -1).numpy()
+    if name != "image" and overlapping:
+        return (channels == 1).movedim(0, -1).numpy()
     return (channels[0] if name == "image" or len(channels) == 1 else channels.argmax(dim=0)).numpy()
 
 
@@ -222,10 +230,17 @@ def _planes(image: np.ndarray, prediction: np.ndarray, label: np.ndarray | None)
     if image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
         raise ValueError(f"image must have shape (H, W) or (H, W, 3), got {image.shape}.")
     for title, mask in (("truth", label), ("prediction", prediction)):
-        if mask is not None and mask.shape != image.shape[:2]:
+        if mask is not None and mask.shape[:2] != image.shape[:2]:
             raise ValueError(f"{title} has shape {mask.shape}, expected that of the image, {image.shape[:2]}.")
     masks = [None if mask is None else np.rint(mask).astype(np.int16) for mask in (prediction, label)]
     return OverlayPlanes(_to_shown(image), masks[0], masks[1])  # type: ignore[arg-type]
+
+
+def _resize(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Class numbers or masks in another size, width and height."""
+    if mask.ndim == 3:
+        return np.stack([_resize(channel, size) for channel in np.moveaxis(mask, -1, 0)], axis=-1)
+    return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
 
 
 def _to_shown(image: np.ndarray) -> np.ndarray:
@@ -270,10 +285,11 @@ def _place_legend(text_widths: Sequence[float], full_width: int) -> list[tuple[i
 def _blend(base: np.ndarray, mask: np.ndarray, scale: int, colors: Sequence[tuple[int, int, int]]) -> Image.Image:
     """Fill each class lightly and outline it by two pixels, on an image ``scale`` times as large as the mask."""
     classes = mask.repeat(scale, axis=0).repeat(scale, axis=1)
+    number = mask.shape[2] if mask.ndim == 3 else classes.max(initial=0)
+    parts = [classes[..., k] == 1 if mask.ndim == 3 else classes == k + 1 for k in range(number)]
     blended = base.astype(np.float32)
-    for index, color in enumerate(_colors(colors, classes.max(initial=0)), start=1):
-        inside = classes == index
-        edge = inside & ~binary_erosion(inside, iterations=2)
+    for inside, color in zip(parts, _colors(colors, number), strict=True):
         blended[inside] = 0.7 * blended[inside] + 0.3 * np.asarray(color)
-        blended[edge] = color
+    for inside, color in zip(parts, _colors(colors, number), strict=True):
+        blended[inside & ~binary_erosion(inside, iterations=2)] = color
     return Image.fromarray(blended.astype(np.uint8))

@@ -48,6 +48,33 @@ def test_panels_show_image_truth_and_prediction() -> None:
     assert is_color(legend, PALETTE[0]).sum() == is_color(legend, PALETTE[1]).sum() == 13 * 13
 
 
+def test_outlines_of_classes_that_overlap_lie_on_what_is_filled() -> None:
+    masks = np.zeros((40, 40, 2), dtype=int)
+    masks[5:30, 5:30, 0], masks[20:38, 20:38, 1] = 1, 1
+    shown = panel(draw_overlay(np.full((40, 40), 7), masks, class_names=CLASSES, panel_height=40), 1, 40)[:40]
+    first, second = (is_color(shown, color) for color in PALETTE[:2])
+    assert first[28:30, 6:20].all()
+    assert first[6:20, 28:30].all(), "the border of the first, up to the second"
+    assert second[20:22, 20:30].all(), "the border of the second lies on the first"
+    assert len(np.unique(shown[[10, 25, 36 - 1], [10, 25, 33]], axis=0)) == 3, "one, both, the other"
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_planes_of_classes_that_overlap(dims: int) -> None:
+    masks = torch.zeros(2, 6, 8, 3)
+    masks[0, 1:4, 1:4, 1], masks[1, 2:5, 3:6, 1] = 1, 1
+    label = masks.clone()
+    label[:, 0, 0] = 255  # does not count
+    case = {"image": torch.rand(1, 6, 8, 3), "pred": masks, "label": label}
+    if dims == 2:
+        case = {key: value[..., 1] for key, value in case.items()}
+    planes = output_planes(case, overlapping=True)
+    assert planes.prediction.shape[2] == 2
+    assert planes.prediction.sum(axis=(0, 1)).tolist() == [9, 9]
+    np.testing.assert_array_equal(planes.label, planes.prediction)
+    assert planes.fit(4, 4).prediction.shape[2] == 2
+
+
 def test_legend_is_wrapped_and_complete() -> None:
     names = [f"structure number {n}" for n in range(5)]
     picture = draw_overlay(np.zeros((150, 100)), np.zeros((150, 100)), class_names=names, panel_height=150)
