@@ -21,8 +21,9 @@ from ..utils import escaping_logger, printable, require_flags
 from .dicom import DicomFolder, DicomSeries
 from .dicom.series import find_series
 from .folder_search import FolderSearch, shorten
+from .label_scheme import LabelScheme
 from .readers import open_picture
-from .results import ResultFiles
+from .results import ResultFiles, file_name
 
 __all__ = ["IMAGE_EXTENSIONS", "find_images"]
 
@@ -58,7 +59,7 @@ class _Found:
 
     def names(self, common: str) -> list[str]:
         folder = self.folder.absolute().relative_to(common)
-        return [_as_file_name(str(name)) for name in (self.name, folder / self.name, folder / self.longer)]
+        return [file_name(str(name)) for name in (self.name, folder / self.name, folder / self.longer)]
 
 
 def find_images(
@@ -72,6 +73,7 @@ def find_images(
     skip_existing: bool = False,
     channels: int = 1,
     overwrite: bool = False,
+    scheme: LabelScheme | None = None,
 ) -> list[dict[str, Any]]:
     """
     List the images that a user points at, for inference. Nothing is read but the headers of DICOM files, each once, and
@@ -105,6 +107,7 @@ def find_images(
             channels. Defaults to 1.
         overwrite: whether results may replace files that no run has written, or that were changed since. Defaults to
             False.
+        scheme: the classes, of which some that overlap get files of their own. Defaults to None.
 
     Returns:
         one dictionary an image: ``image`` (its path, or a :py:class:`monai_sam2adapter.data.DicomSeries`) and ``case``,
@@ -129,7 +132,8 @@ def find_images(
         raise ValueError("skip_existing needs output_dir, to see which results are there.")
     results = None
     if output_dir is not None:
-        results = ResultFiles(output_dir, output_format, save_probabilities, save_uncertainty, overwrite)
+        names = scheme.mask_names if scheme is not None else ()
+        results = ResultFiles(output_dir, output_format, save_probabilities, save_uncertainty, overwrite, names)
     folders = functools.cache(DicomFolder)  # so that no entry of a list reads the headers of its folder again
     found = [image for entry in _as_list(source, datalist_key) for image in _resolve(entry, kind, folders)]
     if not found:
@@ -363,15 +367,10 @@ def _stem(path: Path, kind: str) -> str:
     return path.name[: len(path.name) - len(_extension(path, kind))]
 
 
-def _as_file_name(text: str) -> str:
-    """Results are named by the case, and what follows a dot would be taken for an extension there."""
-    return re.sub(r"[^\w-]+", "_", text)
-
-
 def _unique_cases(found: Sequence[_Found]) -> list[str]:
     """The given names, and for the others the shortest of three that no other image has."""
     common = os.path.commonpath([image.folder.absolute() for image in found])
-    names = [[_as_file_name(image.given)] * 3 if image.given else image.names(common) for image in found]
+    names = [[file_name(image.given)] * 3 if image.given else image.names(common) for image in found]
     cases = [name[0] for name in names]
     for length in (1, 2):
         counts = Counter(map(str.casefold, cases))  # many disks take "A" and "a" for one name

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from .folder_search import PICTURE_FOLDER
 from .nifti import is_nifti, load_nifti
 from .readers import SimpleITKReader, VolumeReader, open_picture
 
-__all__ = ["ResultFiles"]
+__all__ = ["ResultFiles", "file_name"]
 
 logger = escaping_logger(__name__)
 
@@ -41,9 +43,12 @@ class ResultFiles:
         save_uncertainty: whether there is a map of uncertainty. Defaults to False.
         overwrite: whether results may replace files that no run has written, or that were changed since. Defaults to
             False.
+        mask_names: names of classes that overlap and are no regions, see ``LabelScheme.mask_names``: of a picture each
+            gets a file of its own, ``CASE_CLASS_seg.png``. Defaults to none.
 
     Raises:
-        ValueError: when the format is none of these, or a flag is neither True nor False.
+        ValueError: when the format is none of these, a flag is neither True nor False, or two classes would have files
+            of one name.
         ImportError: when "dicom_seg" is asked for and highdicom is not installed.
     """
 
@@ -52,6 +57,7 @@ class ResultFiles:
     save_probabilities: bool = False
     save_uncertainty: bool = False
     overwrite: bool = False
+    mask_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         look_up_option(self.output_format, tuple(_EXTENSIONS))
@@ -62,13 +68,26 @@ class ResultFiles:
         )
         if self.output_format == "dicom_seg":
             require_highdicom()
+        names = [file_name(name).casefold() for name in self.mask_names]
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"the classes {', '.join(self.mask_names)} have files of one name; give them names that differ in "
+                "letters or digits (--class_names)"
+            )
 
     def paths(self, case: str) -> dict[str, Path]:
-        """The files of a case: "probabilities", "uncertainty" (where wanted) and "seg", in the order of writing."""
+        """
+        The files of a case: "probabilities", "uncertainty" (where wanted) and "seg", in the order of writing; of a
+        picture with masks of several classes "seg 0", "seg 1", ...
+        """
         extension, map_extension = _EXTENSIONS[self.output_format]
         maps = {"probabilities": self.save_probabilities, "uncertainty": self.save_uncertainty}
-        endings = {**{name: map_extension for name, wanted in maps.items() if wanted}, "seg": extension}
-        return {name: Path(self.output_dir) / f"{case}_{name}.{ending}" for name, ending in endings.items()}
+        endings = {name: f"{name}.{map_extension}" for name, wanted in maps.items() if wanted}
+        if self.mask_names and self.output_format == "png":
+            masks = {f"seg {k}": f"{file_name(name)}_seg.{extension}" for k, name in enumerate(self.mask_names)}
+        else:
+            masks = {"seg": f"seg.{extension}"}
+        return {name: Path(self.output_dir) / f"{case}_{ending}" for name, ending in {**endings, **masks}.items()}
 
     def remaining(self, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """
@@ -106,9 +125,12 @@ class ResultFiles:
         Raises:
             FileExistsError: when there are other files, unless ``overwrite``.
             OSError: when the folder cannot be written to.
-            ValueError: when a result would replace an image, whatever ``overwrite`` is.
+            ValueError: when a result would replace an image, whatever ``overwrite`` is, or that of another case.
         """
         paths = [path for item in items for path in self.paths(item["case"]).values()]
+        twice = [path for path, number in Counter(paths).items() if number > 1]
+        if twice:
+            raise ValueError(f"two results would be called {twice[0]}; name the cases otherwise (a list with 'case')")
         # a picture that is none of ours is not replaced either, but no reason not to segment
         pictures = [Path(self.output_dir) / PICTURE_FOLDER / f"{item['case']}.png" for item in items]
         inputs = {_identity(file) for image in images for file in _files(image)}
@@ -151,6 +173,11 @@ class ResultFiles:
         for series in images:
             if isinstance(series, DicomSeries):
                 require_references(series)
+
+
+def file_name(name: str) -> str:
+    """A name as a part of that of a file, where what follows a dot would be taken for an extension."""
+    return re.sub(r"[^\w-]+", "_", name)
 
 
 def _files(image: str | list[str]) -> Sequence[str | os.PathLike[str]]:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from PIL import Image
 
+from ..data.class_masks import region_map
 from ..data.dicom import write_dicom_seg
 from ..data.label_scheme import LabelScheme
 from ..data.nifti import nifti_header
@@ -32,6 +34,10 @@ class SaveSegmentationd(Transform):
     that is killed leaves half a file; and it names results by the input file up to its first dot, so that
     ``scan.1.nii`` overwrites ``scan.2.nii``.
 
+    Where classes overlap, NIfTI files are 4D with a mask a channel, and a comment in the header says which is which;
+    pictures are one file a class, ``<case>_<class>_seg.png``, of 0 and 255; DICOM segments overlap. Regions are written
+    back to one label map by ``scheme.region_order``, as nnU-Net does, but in DICOM.
+
     - ``nii.gz``: volumes, uint8, with the place of the input: of a NIfTI file all that its header says of it. Maps are
       float32, channels along the fourth axis.
     - ``png``: pictures, as wide and high as the input. Pixels are the numbers of the classes, shown in their colors by
@@ -40,9 +46,10 @@ class SaveSegmentationd(Transform):
 
     Args:
         output_dir: folder for the files, see :py:class:`monai_sam2adapter.data.ResultFiles`; made when missing.
-        scheme: names, colors and codes of the classes.
+        scheme: names, colors and codes of the classes, and whether they overlap.
         output_format: "nii.gz", "png" or "dicom_seg". Defaults to "nii.gz".
-        key: key of the segmentation, class numbers ``(1, *spatial)``. Defaults to "pred".
+        key: key of the segmentation, class numbers ``(1, *spatial)``, or a mask a channel where classes overlap.
+            Defaults to "pred".
         save_probabilities: whether to write the map ``"probabilities"``, ``(K, *spatial)``, too. Defaults to False.
         save_uncertainty: whether to write the map ``"uncertainty"``, ``(1, *spatial)``, too. Defaults to False.
         case_key: key of the case's name. Defaults to "case".
@@ -64,7 +71,8 @@ class SaveSegmentationd(Transform):
         case_key: str = "case",
         overwrite: bool = False,
     ) -> None:
-        self.files = ResultFiles(output_dir, output_format, save_probabilities, save_uncertainty, overwrite)
+        maps = save_probabilities, save_uncertainty
+        self.files = ResultFiles(output_dir, output_format, *maps, overwrite, scheme.mask_names)
         self.scheme = scheme
         self.key = key
         self.case_key = case_key
@@ -93,29 +101,50 @@ class SaveSegmentationd(Transform):
             raise ValueError(
                 f"{output_format} is for {dimension}D images, got a segmentation of shape {tuple(labels.shape)}."
             )
+        if self.scheme.overlapping and len(labels) != len(self.scheme.names):
+            raise ValueError(f"got {len(labels)} masks, expected one for each of {', '.join(self.scheme.names)}.")
         maps = self.files.paths(str(data[self.case_key]))
-        target = maps.pop("seg")
+        targets = [maps.pop(name) for name in list(maps) if name.startswith("seg")]
         missing = [name for name in maps if name not in data]
         if missing:
             raise ValueError(f"there is no {' and no '.join(missing)} to write, only {sorted(map(str, data))}.")
         for name, path in maps.items():
             with own_path(path, self.files.overwrite) as temporary:
                 _write_map(temporary, data[name], as_pages=output_format == "png", source=_source(labels))
-        with own_path(target, self.files.overwrite) as temporary:
-            self._write_labels(temporary, labels)
+        for index, target in enumerate(targets):
+            with own_path(target, self.files.overwrite) as temporary:
+                self._write_labels(temporary, labels, index)
         return dict(data)
 
-    def _write_labels(self, path: Path, labels: MetaTensor) -> None:
-        classes = labels[0].cpu().numpy().astype(np.uint8)
+    def _write_labels(self, path: Path, labels: MetaTensor, index: int) -> None:
+        """Write the whole segmentation, or of masks in pictures one of them."""
+        classes = self._arrange(labels)
         if self.files.output_format == "nii.gz":
-            _write_nifti(path, classes, labels.affine, _source(labels))
-        elif self.files.output_format == "png":
-            picture = Image.fromarray(classes.T.copy())  # (X, Y) -> rows and columns
-            picture.putpalette([value for color in ((0, 0, 0), *self.scheme.colors) for value in color])
-            picture.save(path, format="PNG")
-        else:
+            _write_nifti(path, classes, labels.affine, _source(labels), self.scheme.mask_names)
+        elif self.files.output_format == "dicom_seg":
             source = labels.meta.get("dicom_series") or labels.meta["filename_or_obj"]
             write_dicom_seg(path, classes, source, self.scheme)
+        elif self.scheme.mask_names:
+            Image.fromarray(255 * classes[..., index].T).save(path, format="PNG")
+        else:
+            picture = Image.fromarray(classes.T.copy())  # (X, Y) -> rows and columns
+            picture.putpalette([value for color in self._palette() for value in color])
+            picture.save(path, format="PNG")
+
+    def _arrange(self, labels: MetaTensor) -> np.ndarray:
+        """Class numbers, ``(*spatial)``, or masks, ``(*spatial, K)``."""
+        channels = labels.cpu().numpy().astype(np.uint8)
+        if not self.scheme.overlapping:
+            return channels[0]
+        if self.scheme.region_order and self.files.output_format != "dicom_seg":
+            return region_map(channels, self.scheme.region_order)
+        return np.moveaxis(channels, 0, -1)
+
+    def _palette(self) -> list[tuple[int, int, int]]:
+        """Colors of the numbers in a picture: of regions that which is written last by a number."""
+        numbers = self.scheme.region_order or range(1, len(self.scheme.names) + 1)
+        colors = dict(zip(numbers, self.scheme.colors, strict=True))
+        return [colors.get(number, (0, 0, 0)) for number in range(max(colors, default=0) + 1)]
 
 
 def _source(labels: MetaTensor) -> Any:
@@ -132,8 +161,14 @@ def _write_map(path: Path, values: MetaTensor, as_pages: bool, source: Any) -> N
         _write_nifti(path, volume, values.affine, source)
 
 
-def _write_nifti(path: Path, volume: np.ndarray, affine: torch.Tensor, source: Any) -> None:
+def _write_nifti(
+    path: Path, volume: np.ndarray, affine: torch.Tensor, source: Any, channel_names: Sequence[str] = ()
+) -> None:
     """By nibabel itself: MONAI's NibabelWriter makes an image out of a volume of one slice, and a header of its own."""
     header = nifti_header(affine.cpu().numpy().astype(np.float64), source)
     header.set_data_dtype(volume.dtype)
-    nib.save(nib.Nifti1Image(volume, None, header), path)
+    image = nib.Nifti1Image(volume, None, header)
+    if channel_names:
+        text = json.dumps({"channels": list(channel_names)}, ensure_ascii=False)
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", text.encode("utf-8")))
+    nib.save(image, path)

@@ -59,7 +59,8 @@ def write_dicom_seg(
     Args:
         path: the file to write.
         labels: class of each voxel, ``(columns, rows, slices)``, as
-            :py:class:`monai_sam2adapter.data.DicomReader` gives the image.
+            :py:class:`monai_sam2adapter.data.DicomReader` gives the image; of classes that overlap a mask of each,
+            ``(columns, rows, slices, K)``.
         source: the series, or its address.
         scheme: names, colors and codes of the classes.
 
@@ -71,9 +72,9 @@ def write_dicom_seg(
     series = DicomSeries.open(source)
     order = series.geometry().order
     images = [pydicom.dcmread(file, force=True, stop_before_pixels=True) for file in series.files]
-    planes = labels.transpose(2, 1, 0).astype(np.uint8)  # (X, Y, Z) -> (Z, Y, X)
+    planes = labels.swapaxes(0, 2).astype(np.uint8)  # (X, Y, Z) -> (Z, Y, X), classes behind where they overlap
     expected = (len(order), int(images[0].Rows), int(images[0].Columns))
-    if planes.shape != expected:
+    if planes.shape[:3] != expected:
         raise ValueError(f"the labels are {planes.shape} (slices, rows, columns), but {series} is {expected}")
     if len(images) > 1:
         images = [images[index] for index in order]
