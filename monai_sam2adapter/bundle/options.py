@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..data.datasets.layouts import LABEL_TYPES
 from ..data.orientation import SLICES_BY
 from ..data.pixel_values import is_normalization
 from ..metrics import METRIC_PROTOCOLS
@@ -159,7 +160,7 @@ OPTIONS: Mapping[str, Rule] = {
         (
             *("amp", "resume", "overwrite", "foreground_only", "largest_component", "save_probabilities"),
             *("save_uncertainty", "skip_existing", "rescale_predictions", "activation_checkpointing", "compile"),
-            *("device_transforms", "shard_cache"),
+            *("device_transforms", "shard_cache", "exclusive", "overlapping"),
         ),
         _FLAG,
     ),
@@ -178,6 +179,7 @@ OPTIONS: Mapping[str, Rule] = {
     "label_pattern": Rule(
         'a text with "*" in the place of the image\'s name', lambda value: _is_text(value) and "*" in value
     ),
+    "label_type": _one_of(LABEL_TYPES),
     "orientation": Rule(
         "three letters, one of L and R, one of A and P, and one of S and I, such as LPS",
         lambda value: isinstance(value, str) and sorted("LRPAIS".find(code) // 2 for code in value) == [0, 1, 2],

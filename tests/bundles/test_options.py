@@ -34,7 +34,9 @@ RIGHT: dict[str, set[str]] = {
     **{key: {"zero", "fraction"} for key in ("cache_rate", "flip_prob")},
     **dict.fromkeys(("amp", "resume", "overwrite", "foreground_only", "largest_component", "skip_existing"), _SWITCH),
     **dict.fromkeys(("save_probabilities", "save_uncertainty", "rescale_predictions", "compile"), _SWITCH),
-    **dict.fromkeys(("activation_checkpointing", "device_transforms", "shard_cache"), _SWITCH),
+    **dict.fromkeys(
+        ("activation_checkpointing", "device_transforms", "shard_cache", "exclusive", "overlapping"), _SWITCH
+    ),
     "compile_kwargs": _DICTIONARY,
     **dict.fromkeys(("bundle_root", "output_dir", "checkpoint_file"), _PATH),
     **{key: {"text", "none"} for key in ("sam2_checkpoint", "dinov2_checkpoint", "init_checkpoint", "split_file")},
@@ -108,6 +110,7 @@ def test_every_wrong_value_of_every_option_is_named(key: str) -> None:
         ("positional_encoding", ["peg", "sam2", "rope"]),
         ("orientation", ["LPS", "RAS", "SAL"]),
         ("slices_by", ["orientation", "both", "spacing"]),
+        ("label_type", ["exclusive", "overlapping"]),
         ("label_pattern", ["*", "mask_*", "*_segmentation"]),
         ("seed", [0, 2**32 - 1]),
         ("adapter", ["none", "full", "hp", "lora", ["hp", "lora"]]),
