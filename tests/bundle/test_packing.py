@@ -361,6 +361,25 @@ class TestOwnData:
         assert formats["inputs"]["image"]["channel_def"] == {"0": "PET", "1": "CT"}
         assert formats["outputs"]["pred"]["channel_def"] == {"0": "background", "1": "liver", "2": "tumor"}
 
+    def test_classes_that_overlap_are_masks_and_have_no_background(self, tmp_path: Path) -> None:
+        description = {
+            **{"class_names": ["heart", "lung"], "channel_names": ["gray"], "num_channels": 1, "normalization": [{}]},
+            "label_type": "overlapping",
+        }
+        net = PromptFreeSAM2("tiny", "none", in_channels=1, out_channels=2)
+        torch.save(net.state_dict(), tmp_path / "model.pt")
+        (tmp_path / "dataset.json").write_text(json.dumps(description))
+        bundle = BUNDLE.with_name("picture_segmentation")
+        packed = pack_bundle(bundle, tmp_path / "model.pt", tmp_path, settings={"adapter": "none"})
+        with zipfile.ZipFile(packed.path) as archive:
+            metadata = json.loads(archive.read(f"{bundle.name}/configs/metadata.json"))
+        formats = metadata["network_data_format"]
+        assert formats["outputs"]["pred"]["channel_def"] == {"0": "heart", "1": "lung"}
+        found = formats["post_processed_outputs"]["pred"]
+        assert (found["num_channels"], found["value_range"]) == (2, [0, 1])
+        assert found["channel_def"] == {"0": "heart", "1": "lung"}
+        assert metadata["label_classes"] == "one mask a class, which may overlap: heart, lung"
+
 
 @pytest.mark.parametrize(
     ("link", "target"),
