@@ -148,7 +148,7 @@ OPTIONS: Mapping[str, Rule] = {
     "slice_axis": _integer(-3, 2),
     "max_pixels": _or_none(_integer(1)),
     "max_bits": _or_none(_integer(1)),
-    "ignore_label": _or_none(_integer(0, 255)),
+    "ignore_label": _or_none(_integer(0, 65535)),
     "image_size": _SIZE,
     "spatial_size": _SIZE,
     "tile": _or_none(_SIZE),

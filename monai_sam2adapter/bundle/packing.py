@@ -322,6 +322,7 @@ def _describe_network(metadata: dict[str, Any], network: SAM2Net, config: Config
         found = metadata["network_data_format"].get("post_processed_outputs", {}).get("pred", {})
         if "value_range" in found:
             found["value_range"] = [0, max(len(names) - 1, 1)]
+            found["dtype"] = "uint8" if len(names) <= 256 else "uint16"
         if "overlapping" in config and _build(config, "overlapping"):
             metadata["label_classes"] = f"one mask a class, which may overlap: {', '.join(names)}"
             found |= {"num_channels": len(names), "channel_def": pred["channel_def"], "value_range": [0, 1]}

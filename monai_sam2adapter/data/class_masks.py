@@ -31,7 +31,7 @@ def class_masks(
 
     Returns:
         for each class 0 and 1, and ``ignore_label`` in all of them where a pixel does not count, ``(K, *spatial)``,
-        uint8.
+        uint8, or uint16 where the latter needs it.
 
     Raises:
         ValueError: when there are more or fewer masks than classes, or a value is none of these.
@@ -50,7 +50,7 @@ def class_masks(
     else:
         _require_numbers(labels[0][counted], file, regions)
         masks = np.stack([np.isin(labels[0], region) for region in regions])
-    result: np.ndarray = masks.astype(np.uint8)
+    result: np.ndarray = masks.astype(np.uint8 if ignore_label is None or ignore_label < 256 else np.uint16)
     if ignore_label is not None:
         result[:, ~counted] = ignore_label
     return result

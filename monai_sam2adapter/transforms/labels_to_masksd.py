@@ -29,8 +29,8 @@ class LabelsToMasksd(MapTransform):
             map, ``(1, *spatial)``.
         class_names: names of the classes.
         regions: for each class the numbers of the label map that belong to it. Defaults to None: there are masks.
-        ignore_label: value of pixels that do not count, 2 to 254 in masks, and at most 255 and in no region in label
-            maps. All channels hold it there. Defaults to None: all count.
+        ignore_label: value of pixels that do not count, 2 to 254 in masks, and above all regions in label maps, at most
+            65535. All channels hold it there. Defaults to None: all count.
         allow_missing_keys: whether a key may be missing. Defaults to False.
 
     Raises:
@@ -59,7 +59,7 @@ class LabelsToMasksd(MapTransform):
             raise ValueError(f"there are {len(regions)} regions of {len(class_names)} classes; give one for each.")
         if ignore_label is not None:
             highest = max((number for region in regions or () for number in region), default=1)
-            require_ignore_label(ignore_label, highest + 1, 254 if regions is None else 255)
+            require_ignore_label(ignore_label, highest + 1, 254 if regions is None else 65535)
         self.class_names = list(class_names)
         self.regions = regions
         self.ignore_label = ignore_label

@@ -175,8 +175,8 @@ class RequireLabelsd(_Requirement):
         keys: keys of the masks.
         num_classes: number of classes, background counted.
         allow_missing_keys: whether a key may be missing. Defaults to False.
-        ignore_label: value of pixels that count in no loss and no metric, above the classes and at most 255. Defaults
-            to None: there are none.
+        ignore_label: value of pixels that count in no loss and no metric, above the classes and at most 65535.
+            Defaults to None: there are none.
 
     Raises:
         ValueError: when ``num_classes`` is below 1, or ``ignore_label`` is another number.
@@ -214,12 +214,12 @@ class RequireLabelsd(_Requirement):
         )
 
 
-def require_ignore_label(ignore_label: Any, first: int, last: int = 255) -> None:
+def require_ignore_label(ignore_label: Any, first: int, last: int = 65535) -> None:
     """
     Args:
         ignore_label: label of pixels that do not count.
         first: the lowest number that it may be.
-        last: the highest one. Defaults to 255: labels are kept in 8 bits.
+        last: the highest one. Defaults to 65535: labels have at most 16 bits.
 
     Raises:
         ValueError: when it is no integer from first to last.

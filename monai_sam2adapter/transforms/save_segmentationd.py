@@ -38,10 +38,12 @@ class SaveSegmentationd(Transform):
     pictures are one file a class, ``<case>_<class>_seg.png``, of 0 and 255; DICOM segments overlap. Regions are written
     back to one label map by ``scheme.region_order``, as nnU-Net does, but in DICOM.
 
-    - ``nii.gz``: volumes, uint8, with the place of the input: of a NIfTI file all that its header says of it. Maps are
+    Class numbers are kept in 8 bits, of more than 255 classes in 16.
+
+    - ``nii.gz``: volumes, with the place of the input: of a NIfTI file all that its header says of it. Maps are
       float32, channels along the fourth axis.
     - ``png``: pictures, as wide and high as the input. Pixels are the numbers of the classes, shown in their colors by
-      a palette. Maps are TIFF, float32, one page a channel.
+      a palette, which pictures of 16 bits have not. Maps are TIFF, float32, one page a channel.
     - ``dicom_seg``: a DICOM Segmentation object that viewers place on the input, a DICOM series. Maps are ``nii.gz``.
 
     Args:
@@ -128,14 +130,16 @@ class SaveSegmentationd(Transform):
             Image.fromarray(255 * classes[..., index].T).save(path, format="PNG")
         else:
             picture = Image.fromarray(classes.T.copy())  # (X, Y) -> rows and columns
-            picture.putpalette([value for color in self._palette() for value in color])
+            if classes.dtype == np.uint8:
+                picture.putpalette([value for color in self._palette() for value in color])
             picture.save(path, format="PNG")
 
     def _arrange(self, labels: MetaTensor) -> np.ndarray:
         """Class numbers, ``(*spatial)``, or masks, ``(*spatial, K)``."""
-        channels = labels.cpu().numpy().astype(np.uint8)
+        channels = labels.cpu().numpy()
         if not self.scheme.overlapping:
-            return channels[0]
+            return channels[0].astype(np.uint8 if len(self.scheme.names) < 256 else np.uint16)
+        channels = channels.astype(np.uint8)
         if self.scheme.region_order and self.files.output_format != "dicom_seg":
             return region_map(channels, self.scheme.region_order)
         return np.moveaxis(channels, 0, -1)

@@ -67,17 +67,15 @@ class SegmentLogitsd(MapTransform):
                 taken out.
 
         Returns:
-            the same items, the logits replaced by classes, ``(1, *spatial)``, uint8, or by a mask of each class that
-            may overlap, ``(K, *spatial)``, uint8; and the maps. Metadata is kept.
+            the same items, the logits replaced by classes, ``(1, *spatial)``, uint8, or int16 where there are more than
+            256, or by a mask of each class that may overlap, ``(K, *spatial)``, uint8; and the maps. Metadata is kept.
 
         Raises:
-            ValueError: when a logit is NaN or infinite, or there are more than 256 classes.
+            ValueError: when a logit is NaN or infinite.
         """
         items = dict(data)
         for key in self.key_iterator(items):
             logits = items[key]
-            if len(logits) > 256 and not self.overlapping:
-                raise ValueError(f"{len(logits)} classes do not fit into 8 bits; at most 256 are expected.")
             # by its ends, which are NaN where any value is: five times as fast as a look at each
             if not all(end.isfinite() for channel in logits for end in channel.aminmax()):
                 raise ValueError(
@@ -93,7 +91,8 @@ class SegmentLogitsd(MapTransform):
                 items["uncertainty"] = uncertainty
             if self.probabilities:
                 items["probabilities"] = self._probabilities(logits)
-            items[key] = self._classes(logits).to(torch.uint8)
+            is_deep = len(logits) > 256 and not self.overlapping
+            items[key] = self._classes(logits).to(torch.int16 if is_deep else torch.uint8)
         return items
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:

@@ -119,7 +119,7 @@ def test_every_wrong_value_of_every_option_is_named(key: str) -> None:
         ("tta_flips", [[], [[0]], [[0], [1], [0, 1]]]),
         ("class_names", [["object"], ["background", "a"]]),
         ("device", ["cpu", "meta"]),
-        ("ignore_label", [None, 0, 255]),
+        ("ignore_label", [None, 0, 255, 65535]),
         ("modality", ["CT", ["T1", "T2"]]),
         ("normalization", [[{"mean": 1.0, "std": 2.0}], [{}], [{"lower": 0, "upper": 1}, {}]]),
         ("dataset_dir", ["x", ["a", "b"], "['a','b']"]),
@@ -150,7 +150,7 @@ def test_right_values_pass(key: str, values: list[Any]) -> None:
         ("class_names", [[], ["a", "a"], ["a", ""], [1, 2]]),
         ("slice_axis", [3, -4]),
         ("cache_rate", [1.1, -0.1]),
-        ("ignore_label", [256]),
+        ("ignore_label", [65536]),
         ("output_dir", ["results ::2", ""]),  # MONAI has made "::" of "#"
         ("checkpoint_file", ["a::b.pt", [], ["a.pt", "a.pt"], ["a.pt", "a::b.pt"], [["a.pt"]]]),
     ],

@@ -57,7 +57,7 @@ def test_each_mask_is_resized_by_itself() -> None:
         ({"class_names": ["a"], "regions": [[1], [2]]}, "2 regions of 1 classes"),
         ({"class_names": ["a"], "ignore_label": 255}, "from 2 to 254"),
         ({"class_names": ["a"], "ignore_label": 1}, "from 2 to 254"),
-        ({"class_names": ["a", "b"], "regions": [[1, 2], [2]], "ignore_label": 2}, "from 3 to 255"),
+        ({"class_names": ["a", "b"], "regions": [[1, 2], [2]], "ignore_label": 2}, "from 3 to 65535"),
     ],
 )
 def test_ill_arg(arguments: dict, problem: str) -> None:

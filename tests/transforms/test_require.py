@@ -196,9 +196,9 @@ class TestRequireLabelsd:
         with pytest.raises(ValueError, match="the values 255 in 1 places; expected integers from 0 to 2 and 3 for pix"):
             RequireLabelsd("label", 3, ignore_label=3)({"label": label})
 
-    @pytest.mark.parametrize("ignore_label", [-1, 0, 2, 256, 1.5, "255", True])
-    def test_the_label_to_ignore_is_no_class_and_fits_8_bits(self, ignore_label: object) -> None:
-        with pytest.raises(ValueError, match=r"ignore_label is .*, expected an integer from 3 to 255"):
+    @pytest.mark.parametrize("ignore_label", [-1, 0, 2, 65536, 1.5, "255", True])
+    def test_the_label_to_ignore_is_no_class_and_fits_16_bits(self, ignore_label: object) -> None:
+        with pytest.raises(ValueError, match=r"ignore_label is .*, expected an integer from 3 to 65535"):
             RequireLabelsd("label", 3, ignore_label=ignore_label)
 
 

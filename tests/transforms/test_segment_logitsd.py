@@ -72,6 +72,10 @@ def test_broken_logits_are_no_class(value: float) -> None:
         SegmentLogitsd("pred")({"pred": logits})
 
 
-def test_too_many_classes_are_refused() -> None:
-    with pytest.raises(ValueError, match="257 classes do not fit"):
-        SegmentLogitsd("pred")({"pred": torch.zeros(257, 1, 1)})
+@pytest.mark.parametrize(("number", "dtype"), [(256, torch.uint8), (257, torch.int16)])
+def test_more_classes_than_8_bits_hold_take_16(number: int, dtype: torch.dtype) -> None:
+    logits = torch.zeros(number, 1, 1)
+    logits[-1] = 1
+    found = SegmentLogitsd("pred")({"pred": logits})["pred"]
+    assert found.dtype == dtype
+    assert found.item() == number - 1

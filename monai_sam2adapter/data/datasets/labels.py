@@ -140,7 +140,7 @@ def count_labels(labels: np.ndarray, file: str, num_classes: int | None = None) 
         ValueError: when there is a value that is no class.
     """
     values, counts = np.unique(labels, return_counts=True)
-    highest = 255 if num_classes is None else num_classes - 1
+    highest = 65535 if num_classes is None else num_classes - 1
     wrong = ~((values >= 0) & (values <= highest) & (values == np.round(values)))  # NaN is wrong too
     if wrong.any():
         text = ", ".join(f"{value:g}" for value in values[wrong][:5]) + (", ..." if wrong.sum() > 5 else "")

@@ -72,7 +72,8 @@ def write_dicom_seg(
     series = DicomSeries.open(source)
     order = series.geometry().order
     images = [pydicom.dcmread(file, force=True, stop_before_pixels=True) for file in series.files]
-    planes = labels.swapaxes(0, 2).astype(np.uint8)  # (X, Y, Z) -> (Z, Y, X), classes behind where they overlap
+    planes = labels.swapaxes(0, 2).astype(np.uint8 if len(scheme.names) < 256 else np.uint16)
+    # (X, Y, Z) -> (Z, Y, X), classes behind where they overlap
     expected = (len(order), int(images[0].Rows), int(images[0].Columns))
     if planes.shape[:3] != expected:
         raise ValueError(f"the labels are {planes.shape} (slices, rows, columns), but {series} is {expected}")
