@@ -38,7 +38,7 @@ _MODEL_INFO = "model_info.json"
 # in the configs, but for whoever writes a bundle and not for its users
 _NOT_SETTABLE = ("bundle_root", "imports", "initialize")
 # settings whose default another one gives
-_COMPUTED_DEFAULTS = ("variant",)
+_COMPUTED_DEFAULTS = {"variant"}
 # required by MONAI's schema of the metadata
 _METADATA_KEYS = (
     *("schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version"),
@@ -218,11 +218,8 @@ def _change_defaults(staged: Path, settings: Mapping[str, Any]) -> None:
     inference = configs.get(staged / "configs" / "inference.json")
     if inference is None:
         raise FileNotFoundError(f"{staged.name} has no configs/inference.json; name the folder of a whole bundle.")
-    settable = sorted(
-        key
-        for key, value in inference.items()
-        if (_is_plain(value) or key in _COMPUTED_DEFAULTS) and key not in _NOT_SETTABLE
-    )
+    names = {key for key, value in inference.items() if _is_plain(value)} | _COMPUTED_DEFAULTS & inference.keys()
+    settable = sorted(names.difference(_NOT_SETTABLE))
     for key in settings:
         if key not in settable:
             similar = difflib.get_close_matches(key, settable, 1)
