@@ -52,7 +52,8 @@ class CaseInferer:
         image = image_file["image"] if isinstance(image_file, Mapping) else image_file
         config = {**read_json(self.config_file), **_own_device(), **self.override}
         config.update({"dataset_dir": [{"image": image}], "save_probabilities": True, "handlers": []})
-        config["cases"].pop("output_dir", None)  # nothing is written
+        for key in ("output_dir", "scheme"):  # nothing is written
+            config["cases"].pop(key, None)
         evaluator = parse_config(config, self.config_file.parents[1]).get_parsed_content("evaluator")
         evaluator.run()
         return evaluator.state.output[0]["probabilities"]

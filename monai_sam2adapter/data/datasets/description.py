@@ -30,7 +30,7 @@ from .labels import (
     warn_of_units,
 )
 from .layouts import LABEL_TYPES, LAYOUTS, LabeledCases, find_labeled_cases
-from .overlapping import find_overlapping_classes, overlaps_of, read_masks
+from .overlapping import count_masks, find_overlapping_classes, read_masks
 from .own_data import picture_datalist, volume_datalist
 
 __all__ = ["describe_pictures", "describe_volumes"]
@@ -238,7 +238,7 @@ def _measure_volumes(
     for case in tqdm(cases, desc="Describing volumes", unit="volume", disable=not progress):
         if found.label_type == "overlapping":
             labels, axes = read_masks(case, "volume", found, ignore_label)
-            counts += overlaps_of(labels).diagonal()
+            counts += count_masks(labels)
         else:
             labels, axes = read_volume(case["label"], 1)
             counted = to_classes(labels, case["label"], False, ignore_label)
@@ -296,7 +296,7 @@ def _measure_pictures(
         depths.add(case["image"], image)
         if found.label_type == "overlapping":
             mask, _ = read_masks(case, "picture", found, ignore_label)
-            counts += overlaps_of(mask).diagonal()
+            counts += count_masks(mask)
         else:
             mask = read_picture(label, labels=True)
             counts += count_labels(to_classes(mask, label, black_and_white, ignore_label), label, len(class_names))

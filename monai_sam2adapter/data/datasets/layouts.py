@@ -311,7 +311,7 @@ def _take_two_folders(found: LabeledCases, root: Path, kind: str, label_pattern:
         if stem not in images:
             found.problems.append(f"{found_labels[0]}: labels without their image {stem} in {root / 'images'}")
         elif missing:
-            found.problems.append(f"{images[stem]}: its labels {stem} in {missing[0]} are missing")
+            found.problems += [f"{images[stem]}: its labels {stem} in {folder} are missing" for folder in missing]
         else:
             is_one = list(labels) == label_dirs
             label = found_labels[0] if is_one else found_labels

@@ -14,7 +14,7 @@ from .case_files import files_of
 from .labels import read_picture, read_volume
 from .layouts import LabeledCases
 
-__all__ = ["find_overlapping_classes", "overlaps_of", "read_masks"]
+__all__ = ["count_masks", "find_overlapping_classes", "overlaps_of", "read_masks"]
 
 
 def find_overlapping_classes(found: LabeledCases, kind: str) -> tuple[str, ...]:
@@ -55,6 +55,17 @@ def read_masks(
     """
     labels, axes = _read_labels(case, kind)
     return class_masks(labels, files_of(case["label"])[0], found.class_names or (), found.regions, ignore_label), axes
+
+
+def count_masks(masks: np.ndarray) -> np.ndarray:
+    """
+    Args:
+        masks: as of :py:func:`overlaps_of`.
+
+    Returns:
+        how many pixels each class has, int64, ``(K,)``.
+    """
+    return np.array([np.count_nonzero(mask == 1) for mask in masks], dtype=np.int64)
 
 
 def overlaps_of(masks: np.ndarray) -> np.ndarray:
