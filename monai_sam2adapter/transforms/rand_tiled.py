@@ -28,7 +28,8 @@ class RandTiled(RandCropByLabelClassesd):
 
     Args:
         keys: keys of images and labels, ``(C, h, w)``, of one size.
-        label_key: which of them is the label, ``(1, h, w)``, class numbers from 0.
+        label_key: which of them is the label, ``(1, h, w)``, class numbers from 0; or ``(K, h, w)``, masks of classes
+            that overlap, whose pixels of no class are one more.
         tile: size of the window in pixels, one number for both sides or ``(h, w)``.
         ignore_label: number in labels of pixels that do not count. Defaults to None: all do.
 
@@ -47,10 +48,17 @@ class RandTiled(RandCropByLabelClassesd):
         super().randomize(label, self._pixels_by_class(label) if indices is None else indices, image)
 
     def _pixels_by_class(self, label: torch.Tensor) -> list[Any]:
-        """Of each class that is there, the numbers of its pixels; of all pixels, where none counts."""
-        flat = convert_to_tensor(label, track_meta=False).flatten().long()
-        classes = [number for number in flat.bincount().nonzero().flatten().tolist() if number != self.ignore_label]
-        return [(flat == number).nonzero().flatten() for number in classes] or [torch.arange(len(flat))]
+        """Of each class that is there, and of none of several masks, the places; of all places, where none counts."""
+        flat = convert_to_tensor(label, track_meta=False).flatten(1).long()
+        if len(flat) == 1:
+            numbers = [
+                number for number in flat[0].bincount().nonzero().flatten().tolist() if number != self.ignore_label
+            ]
+            places = [(flat[0] == number).nonzero().flatten() for number in numbers]
+        else:
+            groups = [*(flat == 1), (flat == 0).all(dim=0)]
+            places = [group.nonzero().flatten() for group in groups if group.any()]
+        return places or [torch.arange(flat.shape[1])]
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:  # type: ignore[override]
         """
@@ -76,7 +84,7 @@ def resize_or_draw_tile(
 
     Args:
         keys: keys of images ``(C, h, w)``.
-        label_keys: key of their label ``(1, h, w)``.
+        label_keys: key of their label ``(1, h, w)``, or of masks ``(K, h, w)``.
         spatial_size: size that images are resized to. Of no effect with ``tile``.
         tile: size of random windows at full resolution, one number or ``(h, w)``. Defaults to None.
         ignore_label: number in labels of pixels that do not count. Defaults to None.

@@ -144,3 +144,19 @@ def test_on_the_device_the_windows_are_those_of_items() -> None:
         loader = DataLoader(dataset, sampler=EpochSampler(dataset, seed=5), batch_size=1)
         found.append(transforms(next(iter(loader)), "cpu")[0])
     assert torch.equal(*found)
+
+
+def test_of_masks_that_overlap_each_class_and_none_is_as_often_the_middle() -> None:
+    masks = torch.zeros(2, 60, 60, dtype=torch.uint8)
+    masks[0, 12:20, 40:50] = 1
+    masks[1, 15, 45] = 1  # on the other class
+    masks[:, 30:, :20] = 255
+    data = {"image": torch.arange(3600.0).reshape(1, 60, 60), "label": masks}
+    found = tiles(data, 9, 600, ignore_label=255)
+    middles = [tuple(one["label"][:, 4, 4].tolist()) for one in found]
+    shares = {kind: middles.count(kind) / len(middles) for kind in {*middles}}
+    assert shares[1, 1] == pytest.approx(1 / 3, abs=0.06)
+    assert shares[1, 0] == pytest.approx(1 / 3, abs=0.06)
+    assert all(one["label"].shape == (2, 9, 9) for one in found)
+    alone = {"image": data["image"], "label": torch.full((2, 60, 60), 255, dtype=torch.uint8)}
+    assert len({int(one["image"][0, 0, 0]) for one in tiles(alone, 9, ignore_label=255)}) > 100
