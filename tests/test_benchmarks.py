@@ -21,6 +21,7 @@ SMALL = {
     "encoder": "--repeats 1 --threads 1 --variants tiny --sizes 64",
     "from_scratch": "acdc_cardiac_segmentation --dataset_dir {acdc} --output_dir {out} --methods unet full hp "
     "--minutes 0.02 --image_size 32 --val_interval 1",
+    "large_picture": "--size 300 --tile 64 --network lw --threads 1",
     "learning_curve": "{results} {out}.png",
     "lean_step": "--dataset_dir {acdc} --repeats 1",
     "slice_memory": "--volumes 2 --shape 40 40 8 --slices 4",

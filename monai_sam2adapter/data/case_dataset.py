@@ -20,8 +20,9 @@ class CaseDataset(Dataset):
 
     In its place comes ``{"case": ..., "file": ..., "error": ...}``, with the reason as text, for
     :py:class:`monai_sam2adapter.engines.CaseEvaluator`; the others get ``"file"`` added, where the image came from.
-    Items are dictionaries with ``image`` and ``case``; with ``error``, too, they are handed on as they are. Read them
-    one by one: such an item does not fit into a batch with others.
+    Items are dictionaries with ``image`` and ``case``; with ``error``, too, they are handed on as they are, and so are
+    pictures with ``parts``, which are too large to be read as a whole. Read them one by one: such an item does not fit
+    into a batch with others.
     """
 
     def _transform(self, index: int) -> dict[str, Any]:
@@ -29,6 +30,8 @@ class CaseDataset(Dataset):
         source = {"case": item["case"], "file": str(item["image"])}
         if "error" in item:
             return {**source, "error": item["error"]}
+        if "parts" in item:
+            return {**source, "parts": item["parts"]}
         try:
             return {**super()._transform(index), **source}
         except Exception as error:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import functools
 import json
+import math
 import operator
 import os
 import re
@@ -22,7 +23,7 @@ from .dicom import DicomFolder, DicomSeries
 from .dicom.series import find_series
 from .folder_search import FolderSearch, shorten
 from .label_scheme import LabelScheme
-from .readers import open_picture
+from .readers import open_picture, picture_size
 from .results import ResultFiles, file_name
 
 __all__ = ["IMAGE_EXTENSIONS", "find_images"]
@@ -74,6 +75,7 @@ def find_images(
     channels: int = 1,
     overwrite: bool = False,
     scheme: LabelScheme | None = None,
+    max_pixels: int | None = None,
 ) -> list[dict[str, Any]]:
     """
     List the images that a user points at, for inference. Nothing is read but the headers of DICOM files, each once, and
@@ -108,6 +110,8 @@ def find_images(
         overwrite: whether results may replace files that no run has written, or that were changed since. Defaults to
             False.
         scheme: the classes, of which some that overlap get files of their own. Defaults to None.
+        max_pixels: of pictures, how many pixels one may have that is segmented as a whole; others get the key
+            ``parts``. Defaults to None: any number.
 
     Returns:
         one dictionary an image: ``image`` (its path, or a :py:class:`monai_sam2adapter.data.DicomSeries`) and ``case``,
@@ -149,8 +153,10 @@ def find_images(
         logger.warning("%d of %d are missing: %s", len(missing), len(found), ", ".join(missing))
     items: list[dict[str, Any]] = []
     for image, case in zip(found, _unique_cases(found), strict=True):
-        error = {"error": image.error} if image.error else {}
-        items.append({"image": image.image, "case": case, **error})
+        notes: dict[str, Any] = {"error": image.error} if image.error else {}
+        if max_pixels is not None and math.prod(picture_size(str(image.image))) > max_pixels:
+            notes["parts"] = True
+        items.append({"image": image.image, "case": case, **notes})
     if results is None:
         return items
     images = [image.image for image in found if not image.error]

@@ -75,12 +75,14 @@ class ResultFiles:
                 "letters or digits (--class_names)"
             )
 
-    def paths(self, case: str) -> dict[str, Path]:
+    def paths(self, case: str, in_parts: bool = False) -> dict[str, Path]:
         """
         The files of a case: "probabilities", "uncertainty" (where wanted) and "seg", in the order of writing; of a
-        picture with masks of several classes "seg 0", "seg 1", ...
+        picture with masks of several classes "seg 0", "seg 1", ...; of a picture that is segmented ``in_parts`` all are
+        TIFF.
         """
         extension, map_extension = _EXTENSIONS[self.output_format]
+        extension = map_extension if in_parts else extension
         maps = {"probabilities": self.save_probabilities, "uncertainty": self.save_uncertainty}
         endings = {name: f"{name}.{map_extension}" for name, wanted in maps.items() if wanted}
         if self.mask_names and self.output_format == "png":
@@ -104,13 +106,14 @@ class ResultFiles:
         remaining = []
         for item in items:
             shape = None if "error" in item else _shape(item["image"])
-            there = [path for path in self.paths(item["case"]).values() if path.exists()]
+            paths = self.paths(item["case"], "parts" in item)
+            there = [path for path in paths.values() if path.exists()]
             useless = [path for path in there if not _is_whole(path, shape)]
             for path in useless:
                 logger.warning("%s is damaged or not of the size of its image: it is written anew", path)
                 if not is_own(path):
                     path.rename(_free_name(path))
-            if useless or len(there) < len(self.paths(item["case"])):
+            if useless or len(there) < len(paths):
                 remaining.append(item)
         return remaining
 
@@ -127,7 +130,7 @@ class ResultFiles:
             OSError: when the folder cannot be written to.
             ValueError: when a result would replace an image, whatever ``overwrite`` is, or that of another case.
         """
-        paths = [path for item in items for path in self.paths(item["case"]).values()]
+        paths = [path for item in items for path in self.paths(item["case"], "parts" in item).values()]
         twice = [path for path, number in Counter(paths).items() if number > 1]
         if twice:
             raise ValueError(f"two results would be called {twice[0]}; name the cases otherwise (a list with 'case')")

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from .case_evaluator import CaseEvaluator
 from .device_transforms import DeviceTransforms
+from .pictures_in_parts import PicturesInParts
 from .pipelined_evaluator import PipelinedEvaluator
 from .processes import initialize_processes
 
-__all__ = ["CaseEvaluator", "DeviceTransforms", "PipelinedEvaluator", "initialize_processes"]
+__all__ = ["CaseEvaluator", "DeviceTransforms", "PicturesInParts", "PipelinedEvaluator", "initialize_processes"]

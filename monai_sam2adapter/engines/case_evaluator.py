@@ -10,7 +10,8 @@ from monai.engines import SupervisedEvaluator
 
 from ..data.case_dataset import describe_error
 from ..utils import escaping_logger, printable
-from .pipelined_evaluator import PipelinedEvaluator
+from .pictures_in_parts import PicturesInParts
+from .pipelined_evaluator import OUTPUT, PipelinedEvaluator
 
 __all__ = ["CaseEvaluator"]
 
@@ -26,14 +27,19 @@ class CaseEvaluator(PipelinedEvaluator):
     one) or postprocessing, where results are written. Each failure is logged when its turn comes. Handlers meet a
     failed case as an iteration with an empty batch and an empty output. Batches hold one case.
 
-    Arguments are those of ``SupervisedEvaluator``, by their names.
+    A case with the key ``parts`` is a picture that was not read, since it is too large for the memory.
+
+    Args:
+        in_parts: what segments and writes such a picture. Defaults to None: there is none.
+        kwargs: those of ``SupervisedEvaluator``, by their names.
 
     Attributes:
         failures: the reason by the name of each failed case of the last run.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, in_parts: PicturesInParts | None = None, **kwargs: Any) -> None:
         self.failures: dict[str, str] = {}
+        self.in_parts = in_parts
         super().__init__(**kwargs)
 
     def run(self, global_epoch: int = 1) -> None:  # type: ignore[override]
@@ -61,12 +67,22 @@ class CaseEvaluator(PipelinedEvaluator):
         if "error" in batchdata:
             return batchdata
         try:
+            if "parts" in batchdata:
+                return {**batchdata, OUTPUT: self._infer_in_parts(batchdata)}
             return super()._infer(batchdata)
         except Exception as error:
             reason = describe_error(error)
             logger.debug("%s", _first(batchdata, "case"), exc_info=True)
         _free_memory()
         return {**batchdata, "error": [reason]}
+
+    def _infer_in_parts(self, batchdata: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """As MONAI's evaluator runs a network."""
+        if self.in_parts is None:
+            raise ValueError("the picture is too large to be read as a whole; give in_parts, or a larger max_pixels.")
+        with self.mode(self.network), torch.autocast("cuda", enabled=self.amp, **self.amp_kwargs):
+            networks, device = self._stoppable(self.network), torch.device(self.state.device)
+            return self.in_parts(_first(batchdata, "file"), _first(batchdata, "case"), networks, device)
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> Any:
         case, file = _first(batchdata, "case"), _first(batchdata, "file")

@@ -19,7 +19,7 @@ __all__ = ["PipelinedEvaluator"]
 
 # of the evaluator's arguments, those for what follows the network
 _FOR_RESULTS = ("postprocessing", "key_val_metric", "additional_metrics", "metric_cmp_fn", "val_handlers", "decollate")
-_OUTPUT = "output"  # of the network, in the batch until its turn
+OUTPUT = "output"  # of the network, in the batch until its turn
 _END = object()
 
 
@@ -86,23 +86,24 @@ class PipelinedEvaluator(SupervisedEvaluator):
         """Run the network on a batch that was read: the batch with the output."""
         output = self._ahead._iteration(self._ahead, batchdata)
         self._ahead.state.output = None  # whoever takes it decides how long it is in memory
-        return {**batchdata, _OUTPUT: output}
+        return {**batchdata, OUTPUT: output}
 
     def _until_stopped(self, inputs: torch.Tensor, network: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         """The inferer, on networks that end when nobody waits for the result any more."""
+        return self.inferer(inputs, self._stoppable(network), *args, **kwargs)
 
+    def _stoppable(self, network: torch.nn.Module) -> Any:
         def run(member: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
             if self._stop.is_set():
                 raise CancelledError
             return member(*args, **kwargs)
 
-        networks: Any = partial(run, network)
         if isinstance(network, torch.nn.ModuleList):
-            networks = [partial(run, member) for member in network]
-        return self.inferer(inputs, networks, *args, **kwargs)
+            return [partial(run, member) for member in network]
+        return partial(run, network)
 
     def _iteration(self, engine: SupervisedEvaluator, batchdata: dict[str, Any]) -> Any:
-        engine.state.output = batchdata.pop(_OUTPUT)
+        engine.state.output = batchdata.pop(OUTPUT)
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output

@@ -36,7 +36,8 @@ class SegmentationSaver(SaveSegmentationd):
     def _save(self, engine: Engine) -> None:
         batch, output = (_one_by_one(items) for items in (engine.state.batch, engine.state.output))
         for case, found in zip(batch, output, strict=True):
-            self({**case, **found})
+            if "parts" not in case:  # else written while it was segmented
+                self({**case, **found})
 
 
 def _one_by_one(items: Any) -> Any:

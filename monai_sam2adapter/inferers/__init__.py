@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
+from .bands import predict_in_bands
 from .resize_inferer import ResizeInferer
 from .volume_slice_inferer import VolumeSliceInferer
 
-__all__ = ["ResizeInferer", "VolumeSliceInferer"]
+__all__ = ["ResizeInferer", "VolumeSliceInferer", "predict_in_bands"]

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 from ..utils import class_probabilities, logits_of
 
-__all__ = ["average_flips", "sorted_flips"]
+__all__ = ["average_flips", "mean_of_views", "sorted_flips"]
 
 
 def sorted_flips(flips: Any) -> list[tuple[int, ...]]:
@@ -55,16 +55,33 @@ def average_flips(
     Returns:
         logits, ``(N, K, H, W)``, float32; those of the images themselves where there are no flips.
     """
-    logits = predict(images)
-    if not flips:
+
+    def views() -> Iterator[torch.Tensor]:
+        yield predict(images)
+        for flip in flips:
+            dims = [2 + side for side in flip if side < 2]
+            yield torch.flip(predict(torch.flip(mirror(images) if 2 in flip else images, dims)), dims)
+
+    return mean_of_views(views(), 1 + len(flips), overlapping)
+
+
+def mean_of_views(views: Iterable[torch.Tensor], count: int, overlapping: bool = False) -> torch.Tensor:
+    """
+    Args:
+        views: logits of an image and of its mirror images, mirrored back, ``(N, K, H, W)`` each.
+        count: how many there are.
+        overlapping: whether a pixel may have several classes. Defaults to False.
+
+    Returns:
+        logits whose probabilities are the mean of theirs, float32; a single view's as they are.
+    """
+    if count == 1:
+        (logits,) = views
         return logits
-    total = class_probabilities(logits, 1, overlapping)
-    for flip in flips:
-        dims = [2 + side for side in flip if side < 2]
-        flipped = torch.flip(mirror(images) if 2 in flip else images, dims)
-        total += torch.flip(class_probabilities(predict(flipped), 1, overlapping), dims)
-    total /= 1 + len(flips)
-    return logits_of(total, 1, overlapping)
+    total = torch.zeros(())
+    for logits in views:
+        total = class_probabilities(logits, 1, overlapping).add_(total)
+    return logits_of(total.div_(count), 1, overlapping)
 
 
 def _are_axes(flip: Any) -> bool:

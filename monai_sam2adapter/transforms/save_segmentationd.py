@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image
 from ..data.class_masks import region_map
 from ..data.dicom import write_dicom_seg
 from ..data.label_scheme import LabelScheme
+from ..data.large_results import write_large_labels
 from ..data.nifti import nifti_header
 from ..data.results import ResultFiles
 from ..utils import own_path
@@ -43,7 +45,8 @@ class SaveSegmentationd(Transform):
     - ``nii.gz``: volumes, with the place of the input: of a NIfTI file all that its header says of it. Maps are
       float32, channels along the fourth axis.
     - ``png``: pictures, as wide and high as the input. Pixels are the numbers of the classes, shown in their colors by
-      a palette, which pictures of 16 bits have not. Maps are TIFF, float32, one page a channel.
+      a palette, which pictures of 16 bits have not. Maps are TIFF, float32, one page a channel. Of pictures that are
+      segmented in parts the segmentation is a TIFF, too, see ``save_in_parts``.
     - ``dicom_seg``: a DICOM Segmentation object that viewers place on the input, a DICOM series. Maps are ``nii.gz``.
 
     Args:
@@ -117,6 +120,27 @@ class SaveSegmentationd(Transform):
             with own_path(target, self.files.overwrite) as temporary:
                 self._write_labels(temporary, labels, index)
         return dict(data)
+
+    def save_in_parts(self, case: str, size: tuple[int, int], parts: Iterator[Mapping[str, torch.Tensor]]) -> None:
+        """
+        Write the results of a picture too large for the memory while they are found: TIFF files.
+
+        Args:
+            case: its name.
+            size: width and height of the picture, ``(W, H)``.
+            parts: ``"pred"`` and the maps of bands, ``(1, K, W, rows)`` each, in their order.
+
+        Raises:
+            FileExistsError: as of a call.
+        """
+        paths = self.files.paths(case, in_parts=True)
+        with ExitStack() as stack:
+            # the first that is opened is the last to get its name
+            places = {
+                name: stack.enter_context(own_path(path, self.files.overwrite))
+                for name, path in reversed(paths.items())
+            }
+            write_large_labels(places.pop("seg"), size, parts, self.scheme.colors, maps=places)
 
     def _write_labels(self, path: Path, labels: MetaTensor, index: int) -> None:
         """Write the whole segmentation, or of masks in pictures one of them."""

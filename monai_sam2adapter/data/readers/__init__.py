@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .nifti import NiftiReader
+from .picture_rows import PictureRows, open_rows, picture_size
 from .pictures import MAX_PIXELS, ImageFileReader, label_colors, open_picture
 from .transunet import TransUNetArrayReader
 from .volumes import SimpleITKReader, VolumeReader
@@ -12,9 +13,12 @@ __all__ = [
     "MAX_PIXELS",
     "ImageFileReader",
     "NiftiReader",
+    "PictureRows",
     "SimpleITKReader",
     "TransUNetArrayReader",
     "VolumeReader",
     "label_colors",
     "open_picture",
+    "open_rows",
+    "picture_size",
 ]

@@ -126,7 +126,7 @@ class ImageFileReader(ImageReader):
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Whether the file, or all of several, have the extension of a format that this reader is for."""
-        return all(_split_page(name)[0].lower().endswith(_EXTENSIONS) for name in ensure_tuple(filename))
+        return all(split_page(name)[0].lower().endswith(_EXTENSIONS) for name in ensure_tuple(filename))
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Sequence[PathLike]:
         """
@@ -191,7 +191,7 @@ class ImageFileReader(ImageReader):
             FileNotFoundError: when there is no such file.
             ValueError: when it cannot be read as it is.
         """
-        file, page = _split_page(path)
+        file, page = split_page(path)
         try:
             with open_picture(file) as image:
                 pages = [self._read_page(image, k) for k in _choose_pages(image, page)]
@@ -210,22 +210,36 @@ class ImageFileReader(ImageReader):
         if self.max_pixels is not None and image.width * image.height > self.max_pixels:
             raise ValueError(
                 f"it has {image.width} x {image.height} pixels, more than max_pixels, {self.max_pixels}; cut it into "
-                "parts, or give a larger max_pixels"
+                "parts, give a larger max_pixels, or for inference a tile, by which it is read in parts"
             )
-        _check_values(image)
+        check_values(image)
         image.load()  # turns a TIFF upright by itself
         upright = ImageOps.exif_transpose(image)
         if upright.mode in _DEEP_MODES:
             array = np.array(upright)
-            array = array.astype(array.dtype.newbyteorder("="))
-            problem = depth_problem(array, self.max_bits) or precision_problem(array)
-            if problem:
-                raise ValueError(problem)
-            return np.stack([array] * 3, axis=-1) if self.channels == 3 else array
+            return self.as_asked(array.astype(array.dtype.newbyteorder("=")), is_jpeg=False)
         if self.labels and (palette := _color_palette(upright)) is not None:
             return palette
-        array = np.array(_drop_alpha(upright).convert("RGB" if self.channels == 3 else _PLAIN_MODES[upright.mode]))
-        return self._gray(array, image.format == "JPEG") if self.channels == 1 and array.ndim == 3 else array
+        return self.as_asked(np.array(_drop_alpha(upright).convert(_PLAIN_MODES[upright.mode])), image.format == "JPEG")
+
+    def as_asked(self, array: np.ndarray, is_jpeg: bool) -> np.ndarray:
+        """
+        Args:
+            array: values as the file has them, ``(Y, X)`` or ``(Y, X, 3)``.
+            is_jpeg: whether the file is a JPEG, whose gray may have a little color.
+
+        Returns:
+            the same with as many channels as are asked for.
+
+        Raises:
+            ValueError: when it has more bits than are asked for, or colors where there shall be none.
+        """
+        problem = "" if array.dtype == np.uint8 else depth_problem(array, self.max_bits) or precision_problem(array)
+        if problem:
+            raise ValueError(problem)
+        if self.channels == 3 and array.ndim == 2:
+            return np.stack([array] * 3, axis=-1)
+        return self._gray(array, is_jpeg) if self.channels == 1 and array.ndim == 3 else array
 
     def _gray(self, array: np.ndarray, is_jpeg: bool) -> np.ndarray:
         """Of 3 channels, ``(Y, X, 3)``, the one that they agree in."""
@@ -279,7 +293,7 @@ def label_colors(file: str, numbers: np.ndarray) -> dict[int, tuple[int, ...]]:
     return {int(value): tuple(colors.reshape(-1, 3)[k].tolist()) for value, k in zip(values, first, strict=True)}
 
 
-def _split_page(name: PathLike) -> tuple[str, int | None]:
+def split_page(name: PathLike) -> tuple[str, int | None]:
     match = _PAGE.fullmatch(str(name))
     return (match["file"], int(match["page"])) if match else (str(name), None)
 
@@ -297,7 +311,7 @@ def _choose_pages(image: Image.Image, page: int | None) -> Sequence[int]:
     return [page]
 
 
-def _check_values(image: Image.Image) -> None:
+def check_values(image: Image.Image) -> None:
     """Refuse what Pillow would load with other values than those of the file, which it does not tell."""
     if image.mode not in _PLAIN_MODES and image.mode not in _DEEP_MODES:
         raise ValueError(f"its colors are {image.mode}, expected gray, palette or RGB; convert it")
