@@ -29,7 +29,7 @@ class PicturesInParts:
     Read, segment and write a picture band by band, so that neither it nor its result is ever whole in memory.
 
     Values, windows and results are those of the picture as a whole: see
-    :py:func:`monai_sam2adapter.data.open_rows` for what is read in parts, and
+    ``monai_sam2adapter.data.readers.open_rows`` for what is read in parts, and
     :py:func:`monai_sam2adapter.inferers.predict_in_bands` for the windows.
 
     Args:
