@@ -19,5 +19,5 @@ def test_classes_that_overlap_are_refused(tmp_path: Path) -> None:
     scheme = LabelScheme(("lung", "clavicle"), ((255, 0, 0), (0, 255, 0)), ({}, {}), overlapping=True)
     saver = SaveSegmentationd(tmp_path / "out", scheme, "png")
     in_parts = PicturesInParts(Compose([]), ResizeInferer(tile=32), saver)
-    with pytest.raises(ValueError, match="classes that overlap are not written in parts, but a.tif has more pixels"):
+    with pytest.raises(ValueError, match=r"classes that overlap are not written in parts, but a\.tif has more pixels"):
         in_parts("a.tif", "a", torch.nn.Identity(), torch.device("cpu"))
