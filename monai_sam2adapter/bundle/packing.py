@@ -240,11 +240,13 @@ def _change_defaults(staged: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _start_from_weights(staged: Path) -> None:
-    """Let a training start from the packed weights, where it has an option for that."""
+    """Let a training start from the packed weights, where it has an option for that, with labels of their kind."""
     path = staged / "configs" / "train.json"
     config = _read_json(path) if path.is_file() else {}
     if "init_checkpoint" in config:
         config["init_checkpoint"] = f"$@bundle_root + '/{_WEIGHTS}'"
+        kind = config.get(_DESCRIPTION, {}).get("label_type")
+        config |= {"label_type": kind} if kind else {}
         path.write_text(_to_json(config), encoding="utf-8")
 
 

@@ -26,6 +26,7 @@ class BundleFacts:
 
     cases: str
     device: str
+    encoder: str
     variant: str
     epochs: int
     val_interval: int
@@ -96,6 +97,7 @@ def _check_cell(cell: ComparisonCell) -> BundleFacts:
         raise ValueError(f"the bundle measures {', '.join(known)}, not {cell.metric}; give one of them as metric.")
     parser = parse(cell, "train")
     device, variant, *epochs = map(parser.get_parsed_content, ("device", "variant", "epochs", "val_interval"))
+    encoder = parser.get_parsed_content("encoder") if "encoder" in parser else "sam2"
     _check_device(torch.device(device))
     _check_epochs(*epochs)
     cases = [_names_of_cases(parser, part) for part in ("train", "validate")]
@@ -103,7 +105,9 @@ def _check_cell(cell: ComparisonCell) -> BundleFacts:
         _check_trunk(parser, starts_from_trunk=cell.trunk is not None)
     else:
         cases.append(_names_of_cases(parse(cell, "train", "evaluate"), "validate"))
-    return BundleFacts(hashlib.sha256(json.dumps(cases).encode()).hexdigest()[:12], str(device), variant, *epochs)
+    return BundleFacts(
+        hashlib.sha256(json.dumps(cases).encode()).hexdigest()[:12], str(device), encoder, variant, *epochs
+    )
 
 
 def _check_device(device: torch.device) -> None:
@@ -145,6 +149,9 @@ def _check_trunk(parser: ConfigParser, starts_from_trunk: bool) -> None:
 def _check_adapts(cell: ComparisonCell, trunk: ComparisonCell, facts: Mapping[Any, BundleFacts]) -> None:
     if "sam2_checkpoint" in cell.options:
         raise ValueError("sam2_checkpoint and a trunk exclude each other; take one of the two.")
-    own, other = (facts[each.place].variant for each in (cell, trunk))
-    if own != other:
-        raise ValueError(f"variant {own!r} cannot adapt the trunk {trunk.method}, which is {other!r}.")
+    own, other = (facts[each.place] for each in (cell, trunk))
+    for key in ("encoder", "variant"):
+        if getattr(own, key) != getattr(other, key):
+            raise ValueError(
+                f"{key} {getattr(own, key)!r} cannot adapt the trunk {trunk.method}, which is {getattr(other, key)!r}."
+            )

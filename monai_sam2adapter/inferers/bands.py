@@ -80,7 +80,9 @@ def _averaged(inferer: ResizeInferer, logits: list[torch.Tensor], num_members: i
     count = len(logits) // num_members
     of_members = [logits[first : first + count] for first in range(0, len(logits), count)]
     wants_spread = getattr(inferer.postprocessing, "uncertainty", False)
-    return average_members([partial(mean_of_views, views, count) for views in of_members], wants_spread)
+    overlapping = inferer.overlapping
+    members = [partial(mean_of_views, views, count, overlapping) for views in of_members]
+    return average_members(members, wants_spread, overlapping)
 
 
 def _mirrored(images: torch.Tensor, flip: Sequence[int]) -> torch.Tensor:

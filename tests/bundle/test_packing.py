@@ -372,7 +372,10 @@ class TestOwnData:
         bundle = BUNDLE.with_name("picture_segmentation")
         packed = pack_bundle(bundle, tmp_path / "model.pt", tmp_path, settings={"adapter": "none"})
         with zipfile.ZipFile(packed.path) as archive:
-            metadata = json.loads(archive.read(f"{bundle.name}/configs/metadata.json"))
+            metadata, train = (
+                json.loads(archive.read(f"{bundle.name}/configs/{name}.json")) for name in ("metadata", "train")
+            )
+        assert train["label_type"] == "overlapping", "a further training has labels of the same kind"
         formats = metadata["network_data_format"]
         assert formats["outputs"]["pred"]["channel_def"] == {"0": "heart", "1": "lung"}
         found = formats["post_processed_outputs"]["pred"]

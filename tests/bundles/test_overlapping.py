@@ -168,6 +168,18 @@ def test_scores_are_those_counted_by_hand(trained: Run, predicted: Path, tmp_pat
     assert list((tmp_path / "overlays").glob("*.png"))
 
 
+def test_the_largest_part_of_each_class_is_kept_the_first_too(trained: Run) -> None:
+    options = {"dataset_dir": str(trained.data), "checkpoint_file": str(trained.models / "model.pt")}
+    masks = torch.zeros(2, 12, 12) if trained.is_picture else torch.zeros(2, 12, 12, 3)
+    masks[:, 2:6, 2:6] = 1
+    expected = masks.clone()
+    masks[:, 9, 9] = 1
+    for configs, key in ((["inference"], "postprocessing"), (["train", "evaluate"], "validate#postprocessing")):
+        config = parse(trained.bundle, *configs, largest_component=True, **options, **trained.options)
+        found = config.get_parsed_content(key)({"pred": masks.clone(), "label": masks})["pred"]
+        assert torch.equal(torch.as_tensor(found), expected)
+
+
 @pytest.mark.parametrize("kind", ["picture", "volume"])
 def test_pixels_to_ignore_give_no_gradient_and_count_in_no_metric(kind: str, tmp_path: Path) -> None:
     write_disc_phantom(tmp_path, f"{kind} regions", num_images=2, size=40, progress=False)

@@ -59,6 +59,9 @@ class TestCheckCells:
         object.__setattr__(cell, "options", {k: v for k, v in cell.options.items() if k != "sam2_checkpoint"})
         with pytest.raises(ValueError, match="variant 'small' cannot adapt the trunk t, which is 'tiny'"):
             check_cells([trunk], [cell])
+        object.__setattr__(cell, "options", {**cell.options, "encoder": "dinov3"})
+        with pytest.raises(ValueError, match="encoder 'dinov3' cannot adapt the trunk t, which is 'sam2'"):
+            check_cells([trunk], [cell])
         with pytest.raises(ValueError, match="sam2_checkpoint and a trunk exclude each other"):
             check_cells([trunk], [make_cell(trunk=trunk.trunk_file)])
 

@@ -40,6 +40,15 @@ def in_bands(inferer: ResizeInferer, image: torch.Tensor, networks: Any) -> dict
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("count", [1, 2], ids=["network", "ensemble"])
+def test_of_classes_that_overlap_sigmoids_are_averaged(count: int) -> None:
+    image, networks = torch.randn(1, 3, 33, 32), [Network() for _ in range(count)]
+    inferer = ResizeInferer(tile=32, flips=[[0]], overlapping=True)
+    found = in_bands(inferer, image, networks)
+    torch.testing.assert_close(found["pred"], inferer(image, networks), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("size", [(150, 110), (33, 97), (20, 90), (90, 20), (5, 7), (64, 64)], ids=str)
 @pytest.mark.parametrize("options", [{"tile": 32}, {"tile": (48, 32), "overlap": 0.5}, {"tile": 32, "overlap": 0}])
 @pytest.mark.parametrize("flips", [[], [[0]]], ids=["plain", "mirrored"])

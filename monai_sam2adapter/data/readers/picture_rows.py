@@ -114,6 +114,8 @@ def _open_tiff(path: str, stack: ExitStack) -> tuple[_Read, tuple[int, int]] | N
     channels = page.samplesperpixel
     kinds = {1: (_GRAY,), 3: (_RGB, *((_YCBCR,) if page.compression == _JPEG else ()))}.get(channels, ())
     is_plain = page.planarconfig == 1 and page.imagedepth == 1 and page.photometric in kinds and is_upright
+    # values of fewer bits, which Pillow spreads over eight, are read as a whole
+    is_plain = is_plain and page.bitspersample in (8, 16)
     if not is_plain or page.dtype not in ((np.uint8, np.uint16) if channels == 1 else (np.uint8,)):
         return None
     rows = _TiffRows(tiff, page)
