@@ -136,7 +136,7 @@ def test_volumes_are_refused() -> None:
 def test_every_bundle_resizes_by_it(file: Path) -> None:
     transforms = json.loads(file.read_text())["train"]["preprocessing"]["transforms"]
     names = [transform["_target_"] for transform in transforms if isinstance(transform, dict)]
-    assert [name.split(".")[-1] for name in names if "Resize" in name] == ["ResizeWithLabelsd"]
+    assert [name.split(".")[-1] for name in names if "resize" in name.lower()] == ["resize_or_draw_tile"]
 
 
 def test_a_network_trained_behind_it_gives_segmentations_in_their_place() -> None:
