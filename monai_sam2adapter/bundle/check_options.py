@@ -78,6 +78,12 @@ def check_options() -> None:
         problems.append(
             f"warmup_epochs is {warmup} of {epochs} epochs, so that the learning rate is never reached; give fewer."
         )
+    tile = config.get("tile")
+    # a bundle with crops turns what it trains on by 90 degrees; evaluation, which has metrics, does not
+    if "crop_size" in config and "metrics" not in config and isinstance(tile, (list, tuple)) and len({*tile}) > 1:
+        problems.append(
+            f"tile is {tile}, but this training turns windows by 90 degrees: give a square, tile={max(tile)}."
+        )
     problems = problems or [*_wrong_values(config, parser), *_wrong_settings(parser)]
     if len(problems) > 1:
         problems = [f"{len(problems)} options are wrong:", *problems]

@@ -259,6 +259,15 @@ def test_sizes_without_effect_are_said(caplog: pytest.LogCaptureFixture) -> None
     ]
 
 
+def test_windows_that_are_turned_are_square() -> None:
+    bundle = ACDC.with_name("isbi2012_membrane_segmentation")
+    with fails_with("turns windows by 90 degrees: give a square, tile=96"):
+        initialize(bundle, "train", tile=[64, 96])
+    initialize(bundle, "train", tile=[64, 64])
+    initialize(bundle, "train", "evaluate", tile=[64, 96])
+    initialize(ACDC, "train", tile=[64, 96])
+
+
 def test_a_second_file_is_looked_at_too(tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     workflow = {"workflow_type": "train", "logging_file": False, "bundle_root": str(ACDC)}
