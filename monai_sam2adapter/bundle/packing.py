@@ -245,8 +245,8 @@ def _start_from_weights(staged: Path) -> None:
     config = _read_json(path) if path.is_file() else {}
     if "init_checkpoint" in config:
         config["init_checkpoint"] = f"$@bundle_root + '/{_WEIGHTS}'"
-        kind = config.get(_DESCRIPTION, {}).get("label_type")
-        config |= {"label_type": kind} if kind else {}
+        if label_type := config.get(_DESCRIPTION, {}).get("label_type"):
+            config["label_type"] = label_type
         path.write_text(_to_json(config), encoding="utf-8")
 
 

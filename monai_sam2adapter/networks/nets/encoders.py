@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from monai.utils import look_up_option
 
 from .adapter_options import AdapterSettings
 from .hiera import POSITIONAL_ENCODINGS
+from .mask_decoder import OUTPUT_STRIDES
 from .prompt_free import PromptFreeNetwork
 from .prompt_free_sam2 import PromptFreeSAM2
 from .prompt_free_vit import VIT_ENCODERS, PromptFreeViT
@@ -43,7 +45,7 @@ def check_encoder_options(encoder: str, variant: str, positional_encoding: str, 
     """
     variants = ENCODER_VARIANTS[look_up_option(encoder, ENCODER_VARIANTS.keys())]
     positions = POSITIONAL_ENCODINGS if encoder == "sam2" else VIT_POSITIONAL_ENCODINGS
-    strides = (4,) if encoder == "sam3" else (4, 2, 1)
+    strides = OUTPUT_STRIDES if encoder == "sam2" else VIT_ENCODERS[encoder].output_strides
     values = {"variant": variant, "positional_encoding": positional_encoding, "output_stride": output_stride}
     for (name, value), choices in zip(values.items(), (variants, positions, strides), strict=True):
         if value not in choices:
@@ -92,12 +94,16 @@ def build_prompt_free(
     """
     variant = default_variant(encoder) if variant is None else variant
     check_encoder_options(encoder, variant, positional_encoding, output_stride)
-    options = {
-        **{"variant": variant, "adapter": adapter, "positional_encoding": positional_encoding},
-        **{"in_channels": in_channels, "out_channels": out_channels, "checkpoint": checkpoint, "freeze": freeze},
-        **{"adapter_config": adapter_config, "activation_checkpointing": activation_checkpointing},
+    options: dict[str, Any] = {
+        "variant": variant,
+        "adapter": adapter,
+        "positional_encoding": positional_encoding,
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "checkpoint": checkpoint,
+        "freeze": freeze,
+        "adapter_config": adapter_config,
+        "activation_checkpointing": activation_checkpointing,
         "output_stride": output_stride,
     }
-    if encoder == "sam2":
-        return PromptFreeSAM2(**options)  # type: ignore[arg-type]
-    return PromptFreeViT(encoder=encoder, **options)  # type: ignore[arg-type]
+    return PromptFreeSAM2(**options) if encoder == "sam2" else PromptFreeViT(encoder=encoder, **options)

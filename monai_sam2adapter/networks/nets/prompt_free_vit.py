@@ -97,8 +97,9 @@ class PromptFreeViT(PromptFreeNetwork):
         self.base_name, self.base_advice = _NAMES[encoder], trunk_class.advice
         variant = trunk_class.variants[0] if variant is None else variant
         super().__init__(variant, adapter, in_channels, out_channels, freeze, adapter_config)
-        if output_stride != 4 and trunk_class.patch_size % 16:
-            raise ValueError(f"output_stride of encoder {encoder} must be 4, got {output_stride!r}.")
+        if output_stride not in trunk_class.output_strides:
+            known = ", ".join(map(str, trunk_class.output_strides))
+            raise ValueError(f"output_stride of encoder {encoder} must be one of {known}, got {output_stride!r}.")
         trunk = trunk_class(variant, positional_encoding, activation_checkpointing)  # type: ignore[call-arg, arg-type]
         self.image_encoder = nn.ModuleDict({"trunk": trunk})
         self.neck = SimpleFeaturePyramid(trunk.channels[-1], _EMBED_DIM, norms=not trunk.has_neck)

@@ -55,6 +55,7 @@ class SAM3Trunk(ViTTrunk):
 
     variants = ("large",)
     patch_size = 14
+    output_strides = (4,)  # in fact 3.5 pixels, which have no half
     has_neck = True
     advice = (
         "Ask for access at https://huggingface.co/facebook/sam3 (gated, SAM License, which forbids military use and "

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..blocks import PositionalEncodingGenerator, RotaryBlock
 from ..layers import is_tracing_or_exporting, recomputed
+from .mask_decoder import OUTPUT_STRIDES
 
 __all__ = ["VIT_POSITIONAL_ENCODINGS", "ViTTrunk"]
 
@@ -37,6 +38,8 @@ class ViTTrunk(nn.Module):
     variants: ClassVar[tuple[str, ...]] = ()
     #: side of a patch in pixels, which is the stride of the map
     patch_size: ClassVar[int]
+    #: strides that the head behind the trunk can end at, the default first
+    output_strides: ClassVar[tuple[int, ...]] = OUTPUT_STRIDES
     #: the neck behind the trunk has pretrained weights of its own
     has_neck: ClassVar[bool] = False
     #: how to get weights, for a message
